@@ -1,0 +1,1 @@
+//! One trait for every device that can run the encoder.

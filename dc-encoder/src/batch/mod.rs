@@ -1,0 +1,1 @@
+//! Which frames go into the next batch: a pure policy.

@@ -1,0 +1,55 @@
+//! The command line: one file per subcommand.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod embed;
+pub mod head;
+pub mod model;
+pub mod pki;
+pub mod serve;
+
+/// The encoder server: serves embeddings over QUIC, trains heads, issues certificates.
+#[derive(Debug, Parser)]
+#[command(name = "dc-encoder", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, inspect or import an encoder
+    #[command(subcommand)]
+    Model(model::Command),
+    /// Make certificates: authority, servers, devices; revoke them
+    #[command(subcommand)]
+    Pki(pki::Command),
+    /// Serve embeddings over QUIC
+    Serve(serve::Args),
+    /// Embed a folder or list of frames into one file
+    Embed(embed::Args),
+    /// Train and inspect heads
+    #[command(subcommand)]
+    Head(head::Command),
+}
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Model(command) => model::run(command),
+        Command::Pki(command) => pki::run(command),
+        Command::Serve(args) => serve::run(args),
+        Command::Embed(args) => embed::run(args),
+        Command::Head(command) => head::run(command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Decoding frames in parallel with encoding.

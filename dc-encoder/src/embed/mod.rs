@@ -1,0 +1,1 @@
+//! Embedding many frames into one file.

@@ -1,0 +1,1 @@
+//! Training heads from labels.

@@ -1,0 +1,17 @@
+//! The encoder server. Modules in the order a frame passes them:
+//!
+//! ```text
+//! pki ─► session ─► decode ─► batch ─► backend (model) ─► session
+//!                              embed ─► heads::train
+//! ```
+
+pub mod backend;
+pub mod batch;
+pub mod cli;
+pub mod decode;
+pub mod embed;
+pub mod heads;
+pub mod model;
+pub mod pki;
+pub mod serve;
+pub mod session;

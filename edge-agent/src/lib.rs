@@ -1,0 +1,15 @@
+//! The agent on the camera box. Modules in the order a frame passes them:
+//!
+//! ```text
+//! capture ─► latest ─► uplink ══ QUIC ══► (dc-encoder) ══► heads ─► sinks
+//! ```
+
+pub mod capture;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod heads;
+pub mod latest;
+pub mod run;
+pub mod sinks;
+pub mod uplink;

@@ -1,0 +1,1 @@
+//! Getting frames to an encoder and embeddings back.

@@ -1,0 +1,2 @@
+//! Integration tests: one binary, one module a subject.
+#![allow(clippy::unwrap_used, missing_docs)]

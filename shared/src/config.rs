@@ -1,0 +1,1 @@
+//! Loading TOML configuration, unknown keys rejected.

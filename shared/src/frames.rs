@@ -1,0 +1,1 @@
+//! Lists of frames on disk, with ids and capture times.

@@ -1,0 +1,1 @@
+//! Head files and their forward pass.

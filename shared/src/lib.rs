@@ -1,0 +1,17 @@
+//! What both sides of the wire must agree on.
+//!
+//! ```text
+//! frames ─► image ─► uplink ══ wire, tls ══► preprocess ─► (encoder) ─► embedding ─► head
+//! ```
+//! `config` and `telemetry` serve both programs. The encoder, capture and servers do not belong here.
+
+pub mod config;
+pub mod embedding;
+pub mod frames;
+pub mod head;
+pub mod image;
+pub mod preprocess;
+pub mod telemetry;
+pub mod tls;
+pub mod uplink;
+pub mod wire;

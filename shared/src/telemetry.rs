@@ -1,0 +1,1 @@
+//! Logs to standard error, secrets redacted.

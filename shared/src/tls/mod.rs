@@ -1,0 +1,1 @@
+//! TLS identity: certificates, roles, and errors in plain words.

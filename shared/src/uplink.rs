@@ -1,0 +1,1 @@
+//! What the agent does to a frame before sending it.
