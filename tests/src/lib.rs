@@ -1,1 +1,11 @@
-//! placeholder
+//! Whole-system tests and what they need: a synthetic camera with known truth, and helpers that run the real
+//! programs as processes. Nothing here is needed to run the product.
+//!
+//! ```text
+//! plaza (frames with truth) ─► process (dc-encoder, edge-agent as children) ─► answers ─► demo's table, tests
+//! ```
+
+pub mod answers;
+pub mod demo;
+pub mod plaza;
+pub mod process;

@@ -1,0 +1,39 @@
+# make help lists the targets. All honour CARGO_TARGET_DIR and work without a terminal.
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+BIN := $(CARGO_TARGET_DIR)/release
+.DEFAULT_GOAL := help
+.PHONY: help packages-needed demo test lint size soak fuzz
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+packages-needed:
+	@sh cross/debian-packages.sh
+
+demo: packages-needed ## an encoder server and an agent over QUIC on loopback, live answers; SOURCE=URI for your own footage
+	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
+	@SOURCE='$(subst ','\'',$(SOURCE))' $(BIN)/demo
+
+test: packages-needed ## everything that runs in minutes: unit, golden, whole-system tests
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		set -x; cargo nextest run --workspace --locked; \
+	else \
+		set -x; cargo test --workspace --locked; \
+	fi
+
+lint: packages-needed ## formatting and clippy, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+size: packages-needed ## the agent's stripped size, dependencies and idle memory, against their goals
+	cargo build --profile agent --locked -p edge-agent
+	cargo build --release --locked -p dc-encoder -p tests --bins
+	@$(BIN)/agent-size --agent $(CARGO_TARGET_DIR)/agent/edge-agent
+
+soak: packages-needed ## five minutes of live HLS with the stream server stopped and started: nothing lost, flat memory
+	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
+	@$(BIN)/soak
+
+fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
+	cd protocol && RUSTC_BOOTSTRAP=1 cargo fuzz run decode seeds -- -max_total_time=60

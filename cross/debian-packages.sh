@@ -1,0 +1,29 @@
+#!/bin/sh
+# Installs the Debian/Ubuntu packages that building and testing need; prints the command before running it.
+# Does nothing when all are there. Packages and why:
+#   build-essential  C compiler and linker for crates with C parts (ring)
+#   libclang-dev     bindgen reads the kernel's Video4Linux2 header through it (crate v4l)
+#   ffmpeg           the agent's video files and streams run through it; tests make their streams with it
+set -eu
+
+packages="build-essential libclang-dev ffmpeg"
+missing=""
+for package in $packages; do
+    status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$status" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "error: this is not Debian or Ubuntu; install what these packages hold, by your own means:$missing" >&2
+    exit 1
+fi
+root=""
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || { echo "error: missing$missing; run as root: apt-get install$missing" >&2; exit 1; }
+    root=sudo
+fi
+echo "+ $root apt-get update && $root apt-get install --yes --no-install-recommends$missing"
+$root apt-get update -q
+# shellcheck disable=SC2086 # a list of words
+DEBIAN_FRONTEND=noninteractive $root apt-get install --yes --no-install-recommends $missing

@@ -1,0 +1,49 @@
+//! `demo`: what `make demo` runs.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use tests::demo::{Options, run};
+
+/// Show the main job: an encoder server and an agent as processes over QUIC on loopback
+#[derive(Debug, Parser)]
+#[command(name = "demo", version)]
+struct Args {
+    /// Your own footage, as `edge-agent run --source` takes it; the synthetic plaza otherwise
+    #[arg(long, env = "SOURCE", hide_env_values = true)]
+    source: Option<String>,
+    /// Encoder preset
+    #[arg(long, default_value = "demo")]
+    preset: String,
+    /// With your own footage: seconds to watch
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Labelled frames to train on
+    #[arg(long, default_value_t = 300)]
+    training_frames: u32,
+    /// Frames of the live part
+    #[arg(long, default_value_t = 100)]
+    live_frames: u32,
+    /// Keep model, heads, certificates, frames and logs in this folder
+    #[arg(long)]
+    keep: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let options = Options {
+        preset: args.preset,
+        source: args.source.filter(|source| !source.is_empty()),
+        watch: Duration::from_secs(args.seconds),
+        training_frames: args.training_frames,
+        live_frames: args.live_frames,
+        keep: args.keep,
+    };
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
