@@ -1,1 +1,41 @@
-//! placeholder
+//! The wire between `edge-agent` and `dc-encoder`. Sans-io: bytes in, messages out.
+//!
+//! ```text
+//! agent                                                        encoder
+//!  control stream   Hello ───────────────────────────────────►
+//!  (one)                  ◄─────────────── Welcome | Refused
+//!                   Ping, Goodbye ◄──────────────────────────►  Pong, Goodbye
+//!
+//!  frame stream     StreamKind::Frame, FrameHeader, JPEG, FIN ─►
+//!  (one a frame)          ◄── FrameReplyMsg: Answer | Dropped | Rejected, FIN
+//! ```
+//! Every bidirectional stream is opened by the agent and starts with one [`StreamKind`] byte. A message is a
+//! little-endian `u32` length and that many bytes of bincode (standard configuration: varint, little-endian).
+//! A frame that went stale is cancelled: the agent resets its side and stops the reply with [`close::STALE`].
+//!
+//! Whoever reads goes through [`codec`]: it checks the length against a limit before anything is allocated,
+//! allocates no more than the bytes it was given, refuses trailing bytes, and checks every string, count and
+//! tensor of the message ([`Message::validate`]). The format is pinned by golden bytes in `tests/`.
+
+pub mod close;
+pub mod codec;
+pub mod limits;
+pub mod message;
+mod space;
+mod tensor;
+
+pub use codec::{CodecError, Deframer};
+pub use message::Message;
+pub use message::control::{
+    AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, GridShape, Hello, InputSize, Ping, Pong,
+    RefuseCode, Refused, SessionLimits, StreamKind, Welcome,
+};
+pub use message::frame::{Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, ServerTimings};
+pub use space::{ParseSpaceIdError, SpaceId};
+pub use tensor::{Encoding, ParseEncodingError, WireTensor};
+
+/// Names this protocol, and its version, in the TLS handshake: peers of different versions do not connect.
+pub const ALPN: &[u8] = b"fth/1";
+
+/// The version that [`Hello`] and [`Welcome`] carry. It changes together with [`ALPN`].
+pub const VERSION: u16 = 1;
