@@ -153,6 +153,15 @@ impl Deframer {
         Ok(Some(body))
     }
 
+    /// Bytes the message at the front takes with its prefix; of the prefix alone while that is incomplete.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        match self.buffer[self.read..].first_chunk::<PREFIX_BYTES>() {
+            Some(prefix) => (u32::from_le_bytes(*prefix) as usize).saturating_add(PREFIX_BYTES),
+            None => PREFIX_BYTES,
+        }
+    }
+
     /// Bytes pushed and not yet handed out: not 0 at the end of a stream means it was cut.
     #[must_use]
     pub fn pending(&self) -> usize {
