@@ -1,0 +1,20 @@
+//! What a head file may be at most, checked before anything of that size is allocated.
+
+/// Largest head file in bytes. A head is kilobytes to a few megabytes; the largest useful one, a token head
+/// with a background over 8040 tokens of 512 numbers in f16, is 17 MB.
+pub const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// Largest manifest in bytes; a real one is about one kilobyte.
+pub const MAX_MANIFEST_BYTES: usize = 64 << 10;
+
+/// Largest safetensors header in bytes: the manifest with every byte escaped, and the tensor table.
+pub const MAX_HEADER_BYTES: u64 = 2 * MAX_MANIFEST_BYTES as u64 + (16 << 10);
+
+/// Largest length of any one dimension: embedding, hidden layer, grid side, latent token.
+pub const MAX_DIM: u32 = 1 << 16;
+
+/// Most tokens in a grid; the finest preset has 8040.
+pub const MAX_TOKENS: u32 = 1 << 16;
+
+/// Longest name of a head in characters.
+pub const MAX_NAME_CHARS: usize = 64;
