@@ -1,184 +1,78 @@
-//! TLS identity: certificates, roles, and errors in plain words.
+//! TLS identity: certificates, roles, revocation, and errors in plain words.
+//!
+//! ```text
+//! agent: ca.pem cert.pem key.pem ─► Identity ─► client_config ═╗ TLS 1.3, ALPN fth/1
+//!                                                              ║ CA, host name, role server ──►
+//! encoder: server/{ca,cert,key}.pem, crl.pem ─► ServerTls ═════╝ CA, revocation, role camera|operator
+//!                                     └─► Revocations (live) ─► sessions
+//! ```
+//! A device is its certificate: role and camera are SAN URIs (`fth://role/camera`, `fth://camera/plaza-1`), and
+//! [`PeerIdentity`] reads them. Sessions are never resumed and 0-RTT is off, so every connection passes every
+//! check. Agents consult no revocation list: a stolen *server* key is answered with a new CA or a short-lived
+//! server certificate. [`explain`] turns a failed handshake into what is wrong and what to do.
 
-use std::path::{Path, PathBuf};
+mod authority;
+mod client;
+mod explain;
+mod files;
+mod peer;
+mod rejected;
+mod revocation;
+mod server;
+mod transport;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustls::time_provider::TimeProvider;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
-/// What a certificate's holder may do, from its SAN URI `fth://role/ROLE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// A camera box: sends frames.
-    Camera,
-    /// A person or program that administers.
-    Operator,
-    /// An encoder server.
-    Server,
-}
+pub use client::{client_config, client_tls, quic_client};
+pub use explain::{Cause, Context, Diagnosis, Failure, diagnose, explain};
+pub use files::{Identity, IdentityError, PkiPaths};
+pub use peer::{
+    MAX_CAMERA_NAME, PeerError, PeerIdentity, Presented, Role, camera_uri, check_camera_name, serial_hex,
+};
+pub use revocation::{CrlError, Revocations, RevokedSet, WatchGuard};
+pub use server::ServerTls;
+pub use transport::{IDLE_TIMEOUT, KEEP_ALIVE};
 
-/// Who a verified certificate says its holder is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerIdentity {
-    /// Camera name, for [`Role::Camera`] only.
-    pub camera: Option<String>,
-    /// Role.
-    pub role: Role,
-    /// Common name, for logs.
-    pub name: String,
-    /// Serial number, lowercase hex without leading zero bytes.
-    pub serial: String,
-    /// Start of validity.
-    pub not_before: Timestamp,
-    /// End of validity.
-    pub not_after: Timestamp,
-}
-
-/// Identity files that cannot be used; every message names the file and the remedy.
+/// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct IdentityError(String);
-
-impl PeerIdentity {
-    /// The peer of an established connection.
-    pub fn of(_connection: &quinn::Connection) -> Result<Self, IdentityError> {
-        unimplemented!()
-    }
+pub enum TlsError {
+    /// Our own files.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The revocation list.
+    #[error(transparent)]
+    Crl(#[from] CrlError),
+    /// A camera's or operator's certificate where the encoder's belongs.
+    #[error(
+        "the certificate {} has role {role}: an encoder needs one from `dc-encoder pki issue --server HOST`",
+        path.display()
+    )]
+    NotAServer {
+        /// Certificate file.
+        path: PathBuf,
+        /// Its role.
+        role: Role,
+    },
+    /// The TLS library refused the settings.
+    #[error("TLS settings refused: {0}")]
+    Rustls(#[from] rustls::Error),
+    /// The TLS library refused the CA or the cipher suites.
+    #[error("TLS settings refused: {0}")]
+    Verifier(String),
 }
 
-/// Our own certificate, key and the CA we trust.
-#[derive(Debug, Clone)]
-pub struct Identity {}
-
-impl Identity {
-    /// Loads `ca.pem`, `cert.pem`, `key.pem` from a folder.
-    pub fn load(_dir: &Path) -> Result<Self, IdentityError> {
-        unimplemented!()
-    }
-    /// Who our own certificate says we are.
-    pub fn me(&self) -> &PeerIdentity {
-        unimplemented!()
-    }
-    /// Things that work but should be put right (a key others can read).
-    pub fn warnings(&self) -> &[String] {
-        &[]
-    }
+/// This machine's clock, for certificates.
+pub fn system_time() -> Arc<dyn TimeProvider> {
+    Arc::new(DefaultTimeProvider)
 }
 
-/// The agent's side of QUIC: TLS 1.3, CA and host name checked, the server's role checked, no resumption.
-pub fn client_config(
-    _identity: &Identity,
-    _time: Option<Arc<dyn TimeProvider>>,
-) -> Result<quinn::ClientConfig, IdentityError> {
-    unimplemented!()
-}
-
-/// The files a server needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PkiPaths {
-    /// CA certificate.
-    pub ca: PathBuf,
-    /// Server certificate.
-    pub cert: PathBuf,
-    /// Server key.
-    pub key: PathBuf,
-    /// Revocation list, watched.
-    pub crl: PathBuf,
-}
-
-impl PkiPaths {
-    /// `DIR/server/{ca,cert,key}.pem` and `DIR/crl.pem`, or all four in `DIR` itself.
-    pub fn in_dir(_dir: &Path) -> Self {
-        unimplemented!()
-    }
-    /// An identity folder and a revocation list elsewhere.
-    pub fn new(_identity: &Path, _crl: &Path) -> Self {
-        unimplemented!()
-    }
-}
-
-/// The encoder's side of TLS.
-#[derive(Debug, Clone)]
-pub struct ServerTls {}
-
-impl ServerTls {
-    /// Loads and checks the files; the revocation list must be signed by the CA.
-    pub fn load(_paths: &PkiPaths) -> Result<Self, IdentityError> {
-        unimplemented!()
-    }
-    /// [`load`](Self::load) with another clock.
-    pub fn load_at(_paths: &PkiPaths, _time: Arc<dyn TimeProvider>) -> Result<Self, IdentityError> {
-        unimplemented!()
-    }
-    /// Our own identity.
-    pub fn identity(&self) -> &Identity {
-        unimplemented!()
-    }
-    /// The QUIC configuration; `max_streams` bidirectional streams may be open per connection.
-    pub fn server_config(&self, _max_streams: u32) -> Result<quinn::ServerConfig, IdentityError> {
-        unimplemented!()
-    }
-    /// The live revocation list; call [`Revocations::watch`] once and keep the guard.
-    pub fn revocations(&self) -> &Revocations {
-        unimplemented!()
-    }
-}
-
-/// The live revocation list. Clones share it.
-#[derive(Debug, Clone)]
-pub struct Revocations {}
-
-impl Revocations {
-    /// Whether the serial (lowercase hex) is revoked now.
-    pub fn is_revoked(&self, _serial: &str) -> bool {
-        unimplemented!()
-    }
-    /// Returns when the serial is revoked; at once if it already is. Cancel-safe.
-    pub async fn revoked(&self, _serial: &str) {
-        unimplemented!()
-    }
-    /// Follows the file in a tokio task until the guard is dropped.
-    pub fn watch(&self) -> WatchGuard {
-        unimplemented!()
-    }
-}
-
-/// Stops the watcher when dropped.
-#[derive(Debug)]
-pub struct WatchGuard {}
-
-/// A connection failure to explain.
-#[derive(Debug, Clone, Copy)]
-pub enum Failure<'a> {
-    /// `Endpoint::connect` refused to start.
-    Connect(&'a quinn::ConnectError),
-    /// The handshake failed or the connection ended.
-    Connection(&'a quinn::ConnectionError),
-}
-
-impl<'a> From<&'a quinn::ConnectError> for Failure<'a> {
-    fn from(e: &'a quinn::ConnectError) -> Self {
-        Self::Connect(e)
-    }
-}
-impl<'a> From<&'a quinn::ConnectionError> for Failure<'a> {
-    fn from(e: &'a quinn::ConnectionError) -> Self {
-        Self::Connection(e)
-    }
-}
-
-/// What [`explain`] knows besides the error.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    /// Us: the role tells which side we are on.
-    pub identity: &'a Identity,
-    /// The other side as a person would name it: `encoder.example:4433`.
-    pub peer: &'a str,
-    /// This machine's clock.
-    pub now: Timestamp,
-}
-
-/// The failure in plain words, with the remedy.
-pub fn explain<'a>(_failure: impl Into<Failure<'a>>, _context: &Context<'_>) -> String {
-    unimplemented!()
+/// What a clock says now; the epoch when it cannot be read.
+pub fn now(time: &dyn TimeProvider) -> Timestamp {
+    time.current_time()
+        .and_then(|t| Timestamp::from_second(i64::try_from(t.as_secs()).ok()?).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -1,0 +1,50 @@
+//! QUIC transport settings, the same promises on both sides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{IdleTimeout, TransportConfig, VarInt};
+
+/// A quiet link is probed this often: two lost probes still leave the connection alive, and carriers' NAT
+/// tables (30 s and more) keep the port open.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+/// A peer that has said nothing for this long is gone; five probes were lost.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much of one stream may be under way before the receiver reads: a 4K JPEG of good quality, or half of
+/// the largest token grid, crosses without waiting a round trip for credit.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// How much of all streams together a peer can make us hold: the bound on memory a connection can claim.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// How much we keep for retransmission: no more than the peer would take.
+const SEND_WINDOW: u64 = CONNECTION_WINDOW as u64;
+
+/// The encoder's side: agents may have `max_streams` bidirectional streams open (the control stream and one
+/// per frame in flight), nothing else.
+pub(super) fn server(max_streams: u32) -> Arc<TransportConfig> {
+    Arc::new(common(max_streams))
+}
+
+/// The agent's side: the encoder opens no streams at all.
+pub(super) fn client() -> Arc<TransportConfig> {
+    Arc::new(common(0))
+}
+
+fn common(bidirectional: u32) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(
+            IdleTimeout::try_from(IDLE_TIMEOUT).expect("ten seconds fit in 2^62 milliseconds"),
+        ))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .max_concurrent_bidi_streams(VarInt::from_u32(bidirectional))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None);
+    transport
+}
