@@ -32,12 +32,11 @@ pub fn client_tls(
         .build()
         .map_err(|e| TlsError::Verifier(e.to_string()))?;
     let verifier = ServerVerifier { inner: verifier, rejected: identity.rejected().clone() };
-    let mut config =
-        rustls::ClientConfig::builder_with_details(provider(), time.unwrap_or_else(system_time))
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .dangerous() // the verifier is the usual one plus the role
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_auth_cert(identity.chain(), identity.key())?;
+    let mut config = rustls::ClientConfig::builder_with_details(provider(), time.unwrap_or_else(system_time))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous() // the verifier is the usual one plus the role
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(identity.chain(), identity.key())?;
     config.alpn_protocols = vec![protocol::ALPN.to_vec()];
     // A resumed session would skip the certificate checks, revocation among them.
     config.resumption = rustls::client::Resumption::disabled();
@@ -69,8 +68,7 @@ impl ServerCertVerifier for ServerVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let usual =
-            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let usual = self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         let checked = usual.and_then(|verified| match PeerIdentity::from_der(end_entity) {
             Ok(PeerIdentity { role: Role::Server, .. }) => Ok(verified),
             _ => Err(CertificateError::ApplicationVerificationFailure.into()),

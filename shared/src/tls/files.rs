@@ -222,8 +222,10 @@ impl Identity {
 
 fn load_ca(path: &Path) -> Result<(RootCertStore, Authorities), IdentityError> {
     let certs = read_certs("CA certificate", path)?;
-    let bad =
-        |detail: String| IdentityError::Certificate { path: path.into(), source: PeerError::NotACertificate(detail) };
+    let bad = |detail: String| IdentityError::Certificate {
+        path: path.into(),
+        source: PeerError::NotACertificate(detail),
+    };
     let authorities = Authorities::new(&certs).map_err(bad)?;
     let mut roots = RootCertStore::empty();
     for cert in certs {
@@ -258,8 +260,9 @@ fn exposed(key: &Path) -> Option<String> {
 
 fn read_certs(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let pem = read_limited(what, path, MAX_IDENTITY_BYTES)?;
-    let certs: Vec<_> =
-        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| not_pem(what, path, &e))?;
+    let certs: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| not_pem(what, path, &e))?;
     if certs.is_empty() {
         return Err(not_pem(what, path, &rustls::pki_types::pem::Error::NoItemsFound));
     }
@@ -272,7 +275,8 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
 }
 
 fn not_pem(what: &'static str, path: &Path, error: &rustls::pki_types::pem::Error) -> IdentityError {
-    let begin = if what == "private key" { "-----BEGIN PRIVATE KEY-----" } else { "-----BEGIN CERTIFICATE-----" };
+    let begin =
+        if what == "private key" { "-----BEGIN PRIVATE KEY-----" } else { "-----BEGIN CERTIFICATE-----" };
     IdentityError::NotPem { what, path: path.into(), begin, detail: error.to_string() }
 }
 

@@ -93,10 +93,8 @@ impl RevokedSet {
 
     fn parse(path: &Path, pem: &[u8], authorities: &Authorities) -> Result<Self, CrlError> {
         let malformed = |detail: String| CrlError::Malformed { path: path.into(), detail };
-        let der =
-            CertificateRevocationListDer::from_pem_slice(pem).map_err(|e| malformed(e.to_string()))?;
-        let (rest, crl) =
-            CertificateRevocationList::from_der(&der).map_err(|e| malformed(e.to_string()))?;
+        let der = CertificateRevocationListDer::from_pem_slice(pem).map_err(|e| malformed(e.to_string()))?;
+        let (rest, crl) = CertificateRevocationList::from_der(&der).map_err(|e| malformed(e.to_string()))?;
         if !rest.is_empty() {
             return Err(malformed("bytes after its end".to_owned()));
         }
@@ -176,9 +174,7 @@ impl Revocations {
             true
         });
         match refused {
-            Some((number, in_use)) => {
-                Err(CrlError::Backwards { path: shared.path.clone(), number, in_use })
-            }
+            Some((number, in_use)) => Err(CrlError::Backwards { path: shared.path.clone(), number, in_use }),
             None => Ok(newer),
         }
     }

@@ -59,8 +59,8 @@ impl ServerTls {
 
     /// QUIC with client certificates required; a connection may have `max_streams` bidirectional streams open.
     pub fn server_config(&self, max_streams: u32) -> Result<quinn::ServerConfig, TlsError> {
-        let crypto =
-            QuicServerConfig::try_from(self.rustls_config()?).map_err(|e| TlsError::Verifier(e.to_string()))?;
+        let crypto = QuicServerConfig::try_from(self.rustls_config()?)
+            .map_err(|e| TlsError::Verifier(e.to_string()))?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(transport::server(max_streams));
         Ok(config)

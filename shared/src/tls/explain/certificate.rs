@@ -31,7 +31,10 @@ pub(super) fn raised(alert: u8, reason: &str, context: &Context<'_>) -> Diagnosi
         alert::CERTIFICATE_EXPIRED => time_theirs(reason, presented.as_ref(), context),
         alert::UNKNOWN_CA | alert::DECRYPT_ERROR => Diagnosis::new(
             Cause::Authority,
-            format!("{other} presented a certificate ({who}) signed by a CA that this {} does not trust", sides.ours),
+            format!(
+                "{other} presented a certificate ({who}) signed by a CA that this {} does not trust",
+                sides.ours
+            ),
             "both sides need certificates of one `dc-encoder pki`: compare their ca.pem, and check the address",
         ),
         alert::CERTIFICATE_REVOKED => Diagnosis::new(
@@ -41,9 +44,14 @@ pub(super) fn raised(alert: u8, reason: &str, context: &Context<'_>) -> Diagnosi
         ),
         alert::UNSUPPORTED_CERTIFICATE | alert::ACCESS_DENIED => Diagnosis::new(
             Cause::Role,
-            format!("{other} presented the certificate of {who}, which is not allowed to act as an {}", sides.kind),
+            format!(
+                "{other} presented the certificate of {who}, which is not allowed to act as an {}",
+                sides.kind
+            ),
             match sides.kind {
-                "encoder" => "check the address; an encoder needs a certificate from `dc-encoder pki issue --server HOST`",
+                "encoder" => {
+                    "check the address; an encoder needs a certificate from `dc-encoder pki issue --server HOST`"
+                }
                 _ => "a camera box needs a certificate from `dc-encoder pki issue --camera NAME`",
             },
         ),
@@ -56,7 +64,9 @@ pub(super) fn raised(alert: u8, reason: &str, context: &Context<'_>) -> Diagnosi
             "only programs with a certificate of this system's CA may connect",
         ),
         alert::NO_APPLICATION_PROTOCOL => version(context),
-        _ => Diagnosis::new(Cause::Certificate, format!("the TLS handshake with {other} failed: {reason}"), ""),
+        _ => {
+            Diagnosis::new(Cause::Certificate, format!("the TLS handshake with {other} failed: {reason}"), "")
+        }
     }
 }
 
@@ -106,8 +116,14 @@ pub(super) fn revoked_ours(context: &Context<'_>) -> Diagnosis {
     let me = context.identity.me();
     Diagnosis::new(
         Cause::Revoked,
-        format!("{} refused this {}'s certificate: it was revoked (serial {})", sides.other, sides.ours, me.serial),
-        format!("if that was a mistake, make a new one with {}: a revoked one stays revoked", issue_again(me)),
+        format!(
+            "{} refused this {}'s certificate: it was revoked (serial {})",
+            sides.other, sides.ours, me.serial
+        ),
+        format!(
+            "if that was a mistake, make a new one with {}: a revoked one stays revoked",
+            issue_again(me)
+        ),
     )
 }
 
@@ -141,7 +157,8 @@ fn time_theirs(reason: &str, presented: Option<&Presented>, context: &Context<'_
     let failed = TimeFailure::parse(reason);
     let now = failed.as_ref().map_or(context.now, |f| f.clock);
     // Another handshake may have left its certificate in the slot: believe it only if it has this bound.
-    let same = presented.filter(|p| failed.as_ref().is_none_or(|f| f.bound == p.not_before || f.bound == p.not_after));
+    let same = presented
+        .filter(|p| failed.as_ref().is_none_or(|f| f.bound == p.not_before || f.bound == p.not_after));
     let validity = match (same, &failed) {
         (Some(p), _) => format!("it is valid from {} until {}", clock(p.not_before), clock(p.not_after)),
         (None, Some(f)) if f.too_early => format!("it is valid from {}", clock(f.bound)),
@@ -162,15 +179,21 @@ fn remedy_theirs(sides: &Sides, too_early: bool, now: Timestamp, context: &Conte
     let me = context.identity.me();
     if now < me.not_before {
         // Backdated by an hour when made: a clock that shows an earlier time has never been right since.
-        return format!("this machine's clock is wrong: our own certificate is newer than that; set it with {SET_CLOCK}");
+        return format!(
+            "this machine's clock is wrong: our own certificate is newer than that; set it with {SET_CLOCK}"
+        );
     }
     let else_ = match (too_early, sides.kind) {
-        (true, _) => "if it is right, the machine that issued the certificate was ahead: issue it again".to_owned(),
+        (true, _) => {
+            "if it is right, the machine that issued the certificate was ahead: issue it again".to_owned()
+        }
         (false, "encoder") => {
-            "if it is right, give the encoder a new certificate with `dc-encoder pki issue --server HOST`".to_owned()
+            "if it is right, give the encoder a new certificate with `dc-encoder pki issue --server HOST`"
+                .to_owned()
         }
         (false, _) => {
-            "if it is right, give the camera box a new certificate with `dc-encoder pki issue --camera NAME`".to_owned()
+            "if it is right, give the camera box a new certificate with `dc-encoder pki issue --camera NAME`"
+                .to_owned()
         }
     };
     format!("if this clock is wrong, set it with {SET_CLOCK}; {else_}")
@@ -197,7 +220,9 @@ fn time_ours(reason: &str, context: &Context<'_>) -> Diagnosis {
             format!("the two clocks are {apart} apart: set the wrong one with {SET_CLOCK}")
         }
         None if valid_here => format!("one of the two clocks is wrong: set it with {SET_CLOCK}"),
-        _ if now < me.not_before => format!("if a clock is wrong, set it with {SET_CLOCK}; else issue it again"),
+        _ if now < me.not_before => {
+            format!("if a clock is wrong, set it with {SET_CLOCK}; else issue it again")
+        }
         _ => format!("it has expired: make a new one with {} and put it here", issue_again(me)),
     };
     Diagnosis::new(Cause::Time, message, remedy)

@@ -145,9 +145,7 @@ fn connect(error: &ConnectError, context: &Context<'_>) -> Diagnosis {
             format!("cannot send to {address}, the address of {peer}"),
             "the port must not be 0, and an IPv6 address needs a socket that speaks IPv6",
         ),
-        ConnectError::EndpointStopping => {
-            Diagnosis::new(Cause::Local, "this program is shutting down", "")
-        }
+        ConnectError::EndpointStopping => Diagnosis::new(Cause::Local, "this program is shutting down", ""),
         other => Diagnosis::new(Cause::Other, format!("cannot connect to {peer}: {other}"), ""),
     }
 }
@@ -217,7 +215,9 @@ fn closed(code: u64, reason: &str, context: &Context<'_>) -> Diagnosis {
         .map_or_else(|| format!("for a reason this version does not know (code {code})"), str::to_owned);
     let detail = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
     let remedy = match u32::try_from(code) {
-        Ok(protocol::close::REPLACED) => "give every camera box its own certificate, and run one agent with it",
+        Ok(protocol::close::REPLACED) => {
+            "give every camera box its own certificate, and run one agent with it"
+        }
         Ok(protocol::close::MALFORMED) => "update the older side",
         Ok(protocol::close::DRAINING) => "name another encoder, or wait until it is back",
         _ => "",
