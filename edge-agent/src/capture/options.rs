@@ -1,0 +1,80 @@
+//! What a person may set about capture.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shared::image::Limits;
+
+use super::CaptureError;
+use super::backoff::Backoff;
+use super::uri::SourceUri;
+
+/// How to capture.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Frames per second wanted. `None`: as fast as a camera or stream delivers; files as fast as they are taken.
+    pub fps: Option<f64>,
+    /// Wanted size of a V4L2 camera's picture, pixels; the nearest offered one is chosen. Streams and files
+    /// come at their own size.
+    pub size: (u32, u32),
+    /// The ffmpeg program: a path, or a name looked up in `PATH`.
+    pub ffmpeg: PathBuf,
+    /// A live source that delivers nothing for this long is restarted.
+    pub stall: Duration,
+    /// The same for a stream's first frame: connecting and finding a key frame takes longer.
+    pub connect: Duration,
+    /// Waits between attempts.
+    pub backoff: Backoff,
+    /// Failures in a row after which a live source is given up; `None`: never.
+    pub attempts: Option<u32>,
+    /// The largest file and picture read.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            fps: None,
+            size: (1280, 720),
+            ffmpeg: PathBuf::from("ffmpeg"),
+            stall: Duration::from_secs(10),
+            connect: Duration::from_secs(20),
+            backoff: Backoff::default(),
+            attempts: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// When the next frame is asked of a source.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pacing {
+    /// When the one before was taken: nothing is superseded (files without a frame rate).
+    Lossless,
+    /// By the wall clock, whether or not the one before was taken: files behave like a camera.
+    Rate(f64),
+    /// As soon as the source has one (cameras, streams).
+    Live,
+}
+
+impl Pacing {
+    /// The pacing of a source.
+    pub fn of(uri: &SourceUri, fps: Option<f64>) -> Self {
+        match (uri.is_finite(), fps) {
+            (false, _) => Self::Live,
+            (true, Some(fps)) => Self::Rate(fps),
+            (true, None) => Self::Lossless,
+        }
+    }
+}
+
+impl Options {
+    /// # Errors
+    /// A frame rate that is no rate.
+    pub(super) fn check(&self) -> Result<(), CaptureError> {
+        match self.fps {
+            Some(fps) if !(fps > 0.0 && fps <= 1000.0) => Err(CaptureError::Rate { fps }),
+            _ => Ok(()),
+        }
+    }
+}
