@@ -1,1 +1,117 @@
 //! One trait for every device that can run the encoder.
+//!
+//! ```text
+//! decode ─► [Rgb, already input-sized] ─► Backend::encode ─► [Encoded] ─► session
+//!                                          │ normalise, patchify (shared::preprocess)
+//!                                          └ model: CPU or CUDA through candle
+//! ```
+//! One thread owns a backend: `encode` takes `&mut self`, and a device is never shared behind a lock.
+
+use std::sync::Arc;
+
+use protocol::SpaceId;
+use shared::image::Rgb;
+
+mod candle;
+mod device;
+
+pub use candle::{CandleBackend, open};
+pub use device::{DeviceChoice, DeviceError, Opened, ParseDeviceError, select};
+
+/// What is known about an open backend.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendInfo {
+    /// The device in words: `CPU, 2 threads` or `CUDA device 0`.
+    pub device: String,
+    /// The compute path that is active: `candle 0.11, f32, AVX-512`.
+    pub path: String,
+    /// Why this device was taken, when it was chosen among several.
+    pub reason: String,
+    /// A short name of the model: its shape and size.
+    pub model: String,
+    /// A note for people about the weights: `random weights (seed 1)`.
+    pub note: String,
+    /// The embedding space of what [`Backend::encode`] returns.
+    pub space: SpaceId,
+    /// Numbers in one embedding.
+    pub embed_dim: usize,
+    /// Patches from top to bottom, from left to right, and numbers in one latent token.
+    pub grid: (usize, usize, usize),
+    /// Height and width of the frames that [`Backend::encode`] takes, in pixels.
+    pub input: (usize, usize),
+    /// Most frames worth giving in one call: larger batches cost memory and gain nothing.
+    pub max_batch: usize,
+}
+
+/// One encoded frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    /// The embedding, `[embed_dim]`.
+    pub embedding: Vec<f32>,
+    /// The latent tokens, `[rows * cols, latent_dim]` in reading order, if they were asked for.
+    pub tokens: Option<Vec<f32>>,
+}
+
+/// Why a batch could not be encoded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// A frame of another size than the model's input.
+    #[error(
+        "frame {index} of the batch is {got_width}x{got_height}, the model takes {width}x{height}: resize it first"
+    )]
+    FrameSize {
+        /// Its place in the batch.
+        index: usize,
+        /// Its width in pixels.
+        got_width: u32,
+        /// Its height in pixels.
+        got_height: u32,
+        /// The model's input width in pixels.
+        width: u32,
+        /// The model's input height in pixels.
+        height: u32,
+    },
+    /// The device failed: out of memory, lost, or an operation it does not have.
+    #[error("{device} failed on a batch of {batch}: {source}")]
+    Device {
+        /// The device in words.
+        device: String,
+        /// Frames in the batch.
+        batch: usize,
+        /// What it said.
+        source: candle_core::Error,
+    },
+    /// The model gave a number that is not finite.
+    #[error("frame {index} of the batch: the embedding is not finite; the weights or the device are damaged")]
+    NotFinite {
+        /// Its place in the batch.
+        index: usize,
+    },
+}
+
+/// A device that encodes frames.
+pub trait Backend: Send {
+    /// What is known about this backend.
+    fn info(&self) -> BackendInfo;
+
+    /// Encodes a batch of frames of the model's input size; with `tokens`, also returns their latent tokens.
+    ///
+    /// A frame's numbers do not depend on its neighbours in the batch, beyond rounding.
+    ///
+    /// # Errors
+    /// A frame of the wrong size, or a failing device. An empty batch gives an empty answer.
+    fn encode(&mut self, batch: &[Arc<Rgb>], tokens: bool) -> Result<Vec<Encoded>, BackendError>;
+}
+
+/// Why no backend could be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The device asked for cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The model folder cannot be used.
+    #[error(transparent)]
+    Model(#[from] crate::model::ModelError),
+}

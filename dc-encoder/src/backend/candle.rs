@@ -1,0 +1,130 @@
+//! The candle backend: the model on the processor or on a CUDA device, in f32.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
+use shared::image::Rgb;
+use shared::preprocess::{PatchGeometry, patchify};
+
+use super::device::{DeviceChoice, Opened, select};
+use super::{Backend, BackendError, BackendInfo, Encoded, OpenError};
+use crate::model::{Config, Model};
+
+/// Most frames worth giving at once to the processor: beyond this the time a frame no longer falls.
+const CPU_BATCH: usize = 8;
+/// Most frames worth giving at once to a GPU.
+const GPU_BATCH: usize = 64;
+/// Tokens in the largest batch: long sequences take smaller batches, so that memory stays bounded.
+const MAX_BATCH_TOKENS: usize = 16_384;
+
+/// Opens a model folder on the device that `choice` asks for.
+///
+/// # Errors
+/// A device that was asked for by name and cannot be used, or a model folder that is not whole.
+pub fn open(model_dir: &Path, choice: DeviceChoice) -> Result<Box<dyn Backend>, OpenError> {
+    let opened = select(choice)?;
+    let model = Model::load(model_dir, &opened.device)?;
+    Ok(Box::new(CandleBackend::new(model, opened)))
+}
+
+/// A model on a candle device.
+#[derive(Debug)]
+pub struct CandleBackend {
+    model: Model,
+    info: BackendInfo,
+    geometry: PatchGeometry,
+}
+
+impl CandleBackend {
+    /// Takes a model that was loaded on this device.
+    pub fn new(model: Model, opened: Opened) -> Self {
+        let config = model.config();
+        let (rows, cols) = config.grid();
+        let most = if matches!(opened.device, Device::Cpu) { CPU_BATCH } else { GPU_BATCH };
+        let info = BackendInfo {
+            device: opened.name,
+            path: opened.path,
+            reason: opened.reason,
+            model: short_name(config),
+            note: config.note(),
+            space: model.space(),
+            embed_dim: config.embed_dim,
+            grid: (rows, cols, config.latent_dim()),
+            input: (config.height, config.width),
+            max_batch: (MAX_BATCH_TOKENS / config.tokens()).clamp(1, most),
+        };
+        let geometry = PatchGeometry {
+            height: config.height as u32,
+            width: config.width as u32,
+            patch: config.patch as u32,
+        };
+        Self { model, info, geometry }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Patches of the whole batch, `[batch, patches, 3 * patch * patch]`.
+    fn patches(&self, batch: &[Arc<Rgb>]) -> candle_core::Result<Tensor> {
+        let preprocess = &self.model.config().preprocess;
+        let mut each: Vec<Vec<f32>> =
+            batch.par_iter().map(|frame| patchify(&preprocess.normalise(frame), self.geometry)).collect();
+        let shape = (batch.len(), self.geometry.tokens(), self.geometry.patch_len());
+        // One frame, the usual case, is moved and not copied.
+        let values = if each.len() == 1 { each.swap_remove(0) } else { each.concat() };
+        Tensor::from_vec(values, shape, self.model.device())
+    }
+
+    fn run(&self, batch: &[Arc<Rgb>], tokens: bool) -> candle_core::Result<Vec<Encoded>> {
+        let (embedding, tokens) = self.model.encoder().encode_patches(&self.patches(batch)?, tokens)?;
+        let embedding = embedding.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let mut each: Vec<Encoded> =
+            embedding.into_iter().map(|embedding| Encoded { embedding, tokens: None }).collect();
+        if let Some(tokens) = tokens {
+            let tokens = tokens.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
+            for (encoded, tokens) in each.iter_mut().zip(tokens) {
+                encoded.tokens = Some(tokens);
+            }
+        }
+        Ok(each)
+    }
+}
+
+impl Backend for CandleBackend {
+    fn info(&self) -> BackendInfo {
+        self.info.clone()
+    }
+
+    fn encode(&mut self, batch: &[Arc<Rgb>], tokens: bool) -> Result<Vec<Encoded>, BackendError> {
+        let (width, height) = (self.geometry.width, self.geometry.height);
+        for (index, frame) in batch.iter().enumerate() {
+            if (frame.width, frame.height) != (width, height) {
+                let (got_width, got_height) = (frame.width, frame.height);
+                return Err(BackendError::FrameSize { index, got_width, got_height, width, height });
+            }
+        }
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let device = &self.info.device;
+        let failed = |source| BackendError::Device { device: device.clone(), batch: batch.len(), source };
+        let encoded = self.run(batch, tokens).map_err(failed)?;
+        let broken = |encoded: &Encoded| encoded.embedding.iter().any(|value| !value.is_finite());
+        match encoded.iter().position(broken) {
+            Some(index) => Err(BackendError::NotFinite { index }),
+            None => Ok(encoded),
+        }
+    }
+}
+
+/// The shape of a model in a few words: `nystrom-vit 576x960 p48 1024x10`.
+fn short_name(config: &Config) -> String {
+    format!(
+        "{} {}x{} p{} {}x{}",
+        config.model_type, config.height, config.width, config.patch, config.dim, config.depth
+    )
+}

@@ -1,0 +1,436 @@
+//! `config.json`: the shape of an encoder and everything that gives its numbers a meaning.
+//!
+//! Unknown keys are refused: a typo that passed silently would be another model.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use shared::preprocess::Preprocess;
+
+/// The only value of `model_type` this crate reads.
+pub const MODEL_TYPE: &str = "nystrom-vit";
+/// Largest `config.json` read, in bytes (a real one is about 1 KiB).
+pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
+
+/// Largest side of the input, in pixels.
+const MAX_SIDE: usize = 8192;
+/// Largest width of any layer.
+const MAX_WIDTH: usize = 16_384;
+/// Most blocks in the encoder or decoder.
+const MAX_DEPTH: usize = 128;
+/// Most patches of one frame: keeps a mistyped patch from asking for terabytes.
+const MAX_TOKENS: usize = 65_536;
+/// Most pseudo-inverse iterations: convergence is cubic, so more only costs time.
+const MAX_PINV_ITERATIONS: usize = 64;
+/// Widest residual convolution, in tokens.
+const MAX_CONV_KERNEL: usize = 1023;
+
+/// An encoder's configuration, as stored in `config.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Always [`MODEL_TYPE`].
+    pub model_type: String,
+    /// Input height in pixels; a multiple of `patch`.
+    pub height: usize,
+    /// Input width in pixels; a multiple of `patch`.
+    pub width: usize,
+    /// Side of a square patch in pixels.
+    pub patch: usize,
+    /// Width of a token.
+    pub dim: usize,
+    /// Transformer blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of one head; `heads * dim_head` need not equal `dim`.
+    pub dim_head: usize,
+    /// Hidden width of the MLP.
+    pub mlp: usize,
+    /// Numbers in one embedding.
+    pub embed_dim: usize,
+    /// Exact, Nyström, or by shape.
+    #[serde(default)]
+    pub attention: Attention,
+    /// Most landmarks of Nyström attention.
+    pub landmarks: usize,
+    /// What a landmark is the mean of.
+    #[serde(default)]
+    pub landmark_kind: LandmarkKind,
+    /// Iterations of the pseudo-inverse.
+    #[serde(default = "default_pinv_iterations")]
+    pub pinv_iterations: usize,
+    /// Width of the depthwise residual convolution over tokens; odd, 0 = none.
+    #[serde(default)]
+    pub conv_kernel: usize,
+    /// Whether query, key and value have a bias.
+    #[serde(default)]
+    pub qkv_bias: bool,
+    /// Added to the variance in every LayerNorm.
+    #[serde(default = "default_ln_eps")]
+    pub ln_eps: f64,
+    /// Whether a class token runs in front of the patches (imported models).
+    #[serde(default)]
+    pub class_token: bool,
+    /// How the embedding is made from the tokens.
+    pub pooling: Pooling,
+    /// From pixels to the encoder's input.
+    pub preprocess: Preprocess,
+    /// The decoder used in pretraining; not needed to serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<Decoder>,
+    /// Where the weights come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Origin>,
+}
+
+fn default_pinv_iterations() -> usize {
+    6
+}
+
+fn default_ln_eps() -> f64 {
+    1e-5
+}
+
+/// Which attention the blocks compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Attention {
+    /// Exact when a sequence has at most `landmarks` tokens, else Nyström.
+    #[default]
+    Auto,
+    /// Always exact.
+    Exact,
+    /// Nyström wherever there are more tokens than landmarks; needs such a shape.
+    Nystrom,
+}
+
+/// How tokens are grouped into landmarks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LandmarkKind {
+    /// Runs of consecutive tokens: landmark `i` is the mean of tokens `floor(i*n/m)..floor((i+1)*n/m)`.
+    #[default]
+    Rows,
+    /// Two-dimensional blocks of the patch grid; blocks without a token are dropped.
+    Blocks,
+}
+
+/// How the embedding is made from the tokens: named and versioned, because heads depend on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Pooling {
+    /// The mean of the latent tokens (`embed_dim` wide).
+    Mean {
+        /// 1.
+        version: u32,
+    },
+    /// The means of the latent tokens over `rows * cols` regions of the picture, one after another in reading
+    /// order. A latent token is `embed_dim / (rows * cols)` wide.
+    Regions {
+        /// 1.
+        version: u32,
+        /// Regions from top to bottom.
+        rows: usize,
+        /// Regions from left to right.
+        cols: usize,
+    },
+}
+
+impl Pooling {
+    /// Regions from top to bottom and from left to right; `(1, 1)` for the mean.
+    pub fn regions(&self) -> (usize, usize) {
+        match *self {
+            Self::Mean { .. } => (1, 1),
+            Self::Regions { rows, cols, .. } => (rows, cols),
+        }
+    }
+
+    /// The version of the recipe.
+    pub fn version(&self) -> u32 {
+        match *self {
+            Self::Mean { version } | Self::Regions { version, .. } => version,
+        }
+    }
+}
+
+/// The light decoder of masked pretraining; always exact attention, no convolution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decoder {
+    /// Width of a token.
+    pub dim: usize,
+    /// Transformer blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of one head.
+    pub dim_head: usize,
+    /// Hidden width of the MLP.
+    pub mlp: usize,
+}
+
+/// Where a model's weights come from. A note for people: not part of the embedding space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "origin", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Origin {
+    /// Never trained.
+    Random {
+        /// Seed of `model init`.
+        seed: u64,
+    },
+    /// Converted from another package's checkpoint.
+    Imported {
+        /// What it was, in words.
+        from: String,
+    },
+    /// Trained here.
+    Trained {
+        /// How, in words.
+        note: String,
+    },
+}
+
+impl Origin {
+    /// A few words for people: `random weights (seed 1)`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Random { seed } => format!("random weights (seed {seed})"),
+            Self::Imported { from } => format!("imported from {from}"),
+            Self::Trained { note } => format!("trained: {note}"),
+        }
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Not JSON, an unknown key, a missing key or a value of the wrong type.
+    #[error("not an encoder configuration: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A configuration of another kind of model.
+    #[error("`model_type` is {got:?}, want {MODEL_TYPE:?}; {remedy}")]
+    ModelType {
+        /// The value found.
+        got: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// Preprocessing that cannot be followed.
+    #[error("`preprocess`: {0}")]
+    Preprocess(#[from] shared::preprocess::PreprocessError),
+    /// A value that cannot work.
+    #[error("`{key}` is {got}: {why}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        got: String,
+        /// What it must be.
+        why: String,
+    },
+}
+
+fn bad(key: &'static str, got: impl ToString, why: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key, got: got.to_string(), why: why.into() }
+}
+
+fn within(key: &'static str, got: usize, low: usize, high: usize) -> Result<(), ConfigError> {
+    if (low..=high).contains(&got) {
+        return Ok(());
+    }
+    Err(bad(key, got, format!("must be between {low} and {high}")))
+}
+
+impl Config {
+    /// Reads and checks a configuration from the text of a `config.json`.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let value: serde_json::Value = serde_json::from_str(text)?;
+        match value.get("model_type").and_then(|v| v.as_str()) {
+            Some(MODEL_TYPE) | None => {}
+            Some(other) => {
+                let remedy = match other {
+                    "vit_mae" => "convert a transformers checkpoint with `dc-encoder model import`",
+                    _ => "this folder belongs to another program",
+                };
+                return Err(ConfigError::ModelType { got: other.to_owned(), remedy });
+            }
+        }
+        // From the text, not from the value: errors then name line and column.
+        let config: Self = serde_json::from_str(text)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The text of a `config.json`.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("every field is a plain JSON value");
+        text.push('\n');
+        text
+    }
+
+    /// Patches from top to bottom and from left to right.
+    pub fn grid(&self) -> (usize, usize) {
+        (self.height / self.patch, self.width / self.patch)
+    }
+
+    /// Patches of one frame.
+    pub fn patches(&self) -> usize {
+        let (rows, cols) = self.grid();
+        rows * cols
+    }
+
+    /// Tokens in the sequence of one whole frame: its patches, and the class token if there is one.
+    pub fn tokens(&self) -> usize {
+        self.patches() + usize::from(self.class_token)
+    }
+
+    /// Numbers in one patch: `3 * patch * patch`.
+    pub fn patch_dim(&self) -> usize {
+        3 * self.patch * self.patch
+    }
+
+    /// Width of queries, keys and values over all heads.
+    pub fn inner(&self) -> usize {
+        self.heads * self.dim_head
+    }
+
+    /// Width of one latent token.
+    pub fn latent_dim(&self) -> usize {
+        let (rows, cols) = self.pooling.regions();
+        self.embed_dim / (rows * cols)
+    }
+
+    /// Whether a sequence of `tokens` goes through exact attention.
+    ///
+    /// With no more tokens than landmarks every token would be its own landmark: exact attention is then what
+    /// Nyström approximates, and costs less.
+    pub fn is_exact(&self, tokens: usize) -> bool {
+        self.attention == Attention::Exact || tokens <= self.landmarks
+    }
+
+    /// A few words about the weights: `random weights (seed 1)`.
+    pub fn note(&self) -> String {
+        self.weights.as_ref().map_or_else(|| "weights of unrecorded origin".to_owned(), Origin::describe)
+    }
+
+    /// Checks every value against its limits and against the others.
+    ///
+    /// # Errors
+    /// The first value that cannot work, and what it must be.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.model_type != MODEL_TYPE {
+            return Err(ConfigError::ModelType {
+                got: self.model_type.clone(),
+                remedy: "this folder belongs to another program",
+            });
+        }
+        self.validate_input()?;
+        within("dim", self.dim, 1, MAX_WIDTH)?;
+        within("depth", self.depth, 1, MAX_DEPTH)?;
+        within("heads", self.heads, 1, MAX_WIDTH)?;
+        within("dim_head", self.dim_head, 1, MAX_WIDTH)?;
+        within("heads * dim_head", self.inner(), 1, MAX_WIDTH)?;
+        within("mlp", self.mlp, 1, 4 * MAX_WIDTH)?;
+        within("embed_dim", self.embed_dim, 1, MAX_WIDTH)?;
+        self.validate_attention()?;
+        self.validate_pooling()?;
+        if !(self.ln_eps > 0.0 && self.ln_eps <= 0.1) {
+            return Err(bad("ln_eps", self.ln_eps, "must be above 0 and at most 0.1 (1e-5 is usual)"));
+        }
+        self.decoder.as_ref().map_or(Ok(()), Decoder::validate)
+    }
+
+    fn validate_input(&self) -> Result<(), ConfigError> {
+        within("patch", self.patch, 1, 512)?;
+        for (key, side) in [("height", self.height), ("width", self.width)] {
+            within(key, side, self.patch, MAX_SIDE)?;
+            if !side.is_multiple_of(self.patch) {
+                let down = side / self.patch * self.patch;
+                let why = format!(
+                    "must be a multiple of `patch` ({}): {down} and {} are",
+                    self.patch,
+                    down + self.patch
+                );
+                return Err(bad(key, side, why));
+            }
+        }
+        if self.patches() > MAX_TOKENS {
+            return Err(bad("patch", self.patch, format!("gives more than {MAX_TOKENS} patches a frame")));
+        }
+        let (height, width) = (self.preprocess.height as usize, self.preprocess.width as usize);
+        if (height, width) != (self.height, self.width) {
+            let why =
+                format!("must be the model's input size {}x{} (height x width)", self.height, self.width);
+            return Err(bad("preprocess", format!("{height}x{width}"), why));
+        }
+        Ok(self.preprocess.validate()?)
+    }
+
+    fn validate_attention(&self) -> Result<(), ConfigError> {
+        within("landmarks", self.landmarks, 1, MAX_TOKENS)?;
+        within("pinv_iterations", self.pinv_iterations, 1, MAX_PINV_ITERATIONS)?;
+        within("conv_kernel", self.conv_kernel, 0, MAX_CONV_KERNEL)?;
+        if self.conv_kernel != 0 && self.conv_kernel.is_multiple_of(2) {
+            return Err(bad("conv_kernel", self.conv_kernel, "must be odd, or 0 for none"));
+        }
+        if self.attention == Attention::Nystrom && self.tokens() < self.landmarks {
+            let why = format!(
+                "`attention: nystrom` needs at least as many tokens, and a frame has {}; use \"auto\" or fewer landmarks",
+                self.tokens()
+            );
+            return Err(bad("landmarks", self.landmarks, why));
+        }
+        if self.landmark_kind == LandmarkKind::Blocks && self.class_token && self.landmarks < 2 {
+            return Err(bad("landmarks", self.landmarks, "blocks beside a class token need at least 2"));
+        }
+        Ok(())
+    }
+
+    fn validate_pooling(&self) -> Result<(), ConfigError> {
+        if self.pooling.version() != 1 {
+            return Err(bad("pooling.version", self.pooling.version(), "this program knows version 1 only"));
+        }
+        let (rows, cols) = self.pooling.regions();
+        let (grid_rows, grid_cols) = self.grid();
+        within("pooling.rows", rows, 1, grid_rows)?;
+        within("pooling.cols", cols, 1, grid_cols)?;
+        if !self.embed_dim.is_multiple_of(rows * cols) {
+            let why = format!("must be a multiple of the {} pooling regions", rows * cols);
+            return Err(bad("embed_dim", self.embed_dim, why));
+        }
+        Ok(())
+    }
+}
+
+impl Decoder {
+    /// Width of queries, keys and values over all heads.
+    pub fn inner(&self) -> usize {
+        self.heads * self.dim_head
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        within("decoder.dim", self.dim, 1, MAX_WIDTH)?;
+        within("decoder.depth", self.depth, 1, MAX_DEPTH)?;
+        within("decoder.heads", self.heads, 1, MAX_WIDTH)?;
+        within("decoder.dim_head", self.dim_head, 1, MAX_WIDTH)?;
+        within("decoder.heads * dim_head", self.inner(), 1, MAX_WIDTH)?;
+        within("decoder.mlp", self.mlp, 1, 4 * MAX_WIDTH)
+    }
+}
+
+/// Reads at most `limit` bytes of UTF-8 from a file.
+///
+/// # Errors
+/// Whatever opening or reading gives, or `InvalidData` naming the size when the file is larger.
+pub(crate) fn read_text(path: &Path, limit: u64) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
+    if read as u64 > limit {
+        let message = format!("larger than the limit of {limit} bytes");
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));
+    }
+    Ok(text)
+}

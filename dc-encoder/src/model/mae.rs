@@ -1,0 +1,151 @@
+//! Masked autoencoding (He et al., 2022): the encoder sees some patches, a light decoder predicts the others.
+//!
+//! ```text
+//! patches ─► embed ─► keep visible ─► encoder ─► decoder.embed ─► back to their places ─► decoder ─► pred
+//!                                                      mask_token everywhere else ┘
+//! ```
+
+use candle_core::{D, DType, IndexOp as _, Result, Tensor};
+use candle_nn::{Linear, Module as _, VarBuilder};
+
+use super::attention::{Plan, Shape};
+use super::config::{Config, Decoder};
+use super::encoder::Encoder;
+use super::layers::{Block, BlockShape, LayerNorm, linear};
+use super::patches;
+
+/// Added to a target patch's variance before the square root, as the paper's code does.
+const TARGET_EPS: f64 = 1e-6;
+
+/// How many of `patches` stay visible at a mask ratio: `floor(patches * (1 - ratio))`.
+pub fn visible_count(patches: usize, mask_ratio: f64) -> usize {
+    (patches as f64 * (1.0 - mask_ratio)) as usize
+}
+
+/// What one masked forward pass gives.
+#[derive(Debug, Clone)]
+pub struct Masked {
+    /// Hidden tokens of the visible patches, the class token first if there is one: `[batch, visible (+ 1), dim]`.
+    pub latent: Tensor,
+    /// The prediction for every patch in reading order, (y, x, channel) inside a patch:
+    /// `[batch, patches, 3 * patch * patch]`.
+    pub prediction: Tensor,
+    /// 1 where a patch was hidden, 0 where it was visible: `[batch, patches]`.
+    pub mask: Tensor,
+}
+
+/// An encoder with its pretraining decoder.
+#[derive(Debug, Clone)]
+pub struct Mae {
+    encoder: Encoder,
+    embed: Linear,
+    mask_token: Tensor,
+    pos_embed: Tensor,
+    class_pos_embed: Option<Tensor>,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    pred: Linear,
+}
+
+impl Mae {
+    /// Reads the tensors of the encoder and of `decoder.*`, shaped by `config` and `decoder`.
+    pub fn new(config: &Config, decoder: &Decoder, vb: VarBuilder<'_>) -> Result<Self> {
+        let encoder = Encoder::new(config, vb.clone())?;
+        let vb = vb.pp("decoder");
+        let shape = BlockShape {
+            dim: decoder.dim,
+            mlp: decoder.mlp,
+            ln_eps: config.ln_eps,
+            attention: Shape {
+                heads: decoder.heads,
+                dim_head: decoder.dim_head,
+                qkv_bias: config.qkv_bias,
+                conv_kernel: 0,
+                pinv_iterations: config.pinv_iterations,
+            },
+        };
+        let blocks = (0..decoder.depth).map(|i| Block::new(&shape, vb.pp("blocks").pp(i)));
+        let class_pos_embed =
+            if config.class_token { Some(vb.get(decoder.dim, "class_pos_embed")?) } else { None };
+        Ok(Self {
+            embed: linear(config.dim, decoder.dim, true, vb.pp("embed"))?,
+            mask_token: vb.get(decoder.dim, "mask_token")?,
+            pos_embed: vb.get((config.patches(), decoder.dim), "pos_embed")?,
+            class_pos_embed,
+            blocks: blocks.collect::<Result<_>>()?,
+            norm: LayerNorm::new(decoder.dim, config.ln_eps, vb.pp("norm"))?,
+            pred: linear(decoder.dim, config.patch_dim(), true, vb.pp("pred"))?,
+            encoder,
+        })
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// One masked pass over normalised images `[batch, 3, height, width]`. `visible` `[batch, n]` (u32) lists the
+    /// patches that the encoder sees, in the order in which it sees them.
+    pub fn forward(&self, images: &Tensor, visible: &Tensor) -> Result<Masked> {
+        let config = self.encoder.config();
+        let tokens = self.encoder.embed_patches(&patches::for_embedding(images, config.patch)?)?;
+        let latent = self.encoder.hidden(&pick(&tokens, visible)?, Some(visible))?;
+        let mask = mask(visible, config.patches(), images.dtype())?;
+        let prediction = self.decode(&latent, visible, &mask)?;
+        Ok(Masked { latent, prediction, mask })
+    }
+
+    /// Hidden tokens of the visible patches to a prediction for every patch.
+    fn decode(&self, latent: &Tensor, visible: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        let (batch, count) = visible.dims2()?;
+        let (patches, width) = self.pos_embed.dims2()?;
+        let tokens = self.embed.forward(latent)?;
+        let first = tokens.dim(1)? - count;
+        let seen = tokens.i((.., first.., ..))?.contiguous()?;
+        let places = visible.unsqueeze(2)?.broadcast_as((batch, count, width))?.contiguous()?;
+        let empty = Tensor::zeros((batch, patches, width), tokens.dtype(), tokens.device())?;
+        let seen = empty.scatter_add(&places, &seen, 1)?;
+        let hidden = mask.unsqueeze(2)?.broadcast_mul(&self.mask_token.reshape((1, 1, width))?)?;
+        let mut x = (seen + hidden)?.broadcast_add(&self.pos_embed)?;
+        if let Some(class_pos_embed) = &self.class_pos_embed {
+            let class = tokens.i((.., ..1, ..))?.broadcast_add(class_pos_embed)?;
+            x = Tensor::cat(&[&class, &x], 1)?;
+        }
+        let x = self.blocks.iter().try_fold(x, |x, block| block.forward(&x, &Plan::Exact))?;
+        self.pred.forward(&self.norm.forward(&x)?.i((.., first.., ..))?.contiguous()?)
+    }
+}
+
+/// `tokens [batch, patches, dim]` at `visible [batch, n]`: `[batch, n, dim]`.
+fn pick(tokens: &Tensor, visible: &Tensor) -> Result<Tensor> {
+    let (batch, count) = visible.dims2()?;
+    let width = tokens.dim(2)?;
+    tokens.gather(&visible.unsqueeze(2)?.broadcast_as((batch, count, width))?.contiguous()?, 1)
+}
+
+/// `[batch, patches]`: 0 at the visible patches, 1 elsewhere.
+fn mask(visible: &Tensor, patches: usize, dtype: DType) -> Result<Tensor> {
+    let (batch, count) = visible.dims2()?;
+    let ones = Tensor::ones((batch, patches), dtype, visible.device())?;
+    let zeros = Tensor::zeros((batch, count), dtype, visible.device())?;
+    ones.scatter(&visible.contiguous()?, &zeros, 1)
+}
+
+/// What the decoder should predict for images `[batch, 3, height, width]`: `[batch, patches, 3 * patch * patch]`,
+/// (y, x, channel) inside a patch. With `normalise`, each patch has its own mean taken off and is divided by its own
+/// deviation (the unbiased one).
+pub fn target(images: &Tensor, patch: usize, normalise: bool) -> Result<Tensor> {
+    let patches = patches::for_prediction(images, patch)?;
+    if !normalise {
+        return Ok(patches);
+    }
+    let centred = patches.broadcast_sub(&patches.mean_keepdim(D::Minus1)?)?;
+    let variance = (centred.sqr()?.sum_keepdim(D::Minus1)? / (patches.dim(2)? - 1) as f64)?;
+    centred.broadcast_div(&(variance + TARGET_EPS)?.sqrt()?)
+}
+
+/// Mean squared error over the hidden patches of the whole batch, a scalar.
+pub fn loss(masked: &Masked, target: &Tensor) -> Result<Tensor> {
+    let each = (&masked.prediction - target)?.sqr()?.mean(D::Minus1)?;
+    (each * &masked.mask)?.sum_all()?.div(&masked.mask.sum_all()?)
+}
