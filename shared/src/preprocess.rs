@@ -177,7 +177,10 @@ mod tests {
             2., 3., 12., 13.,  102., 103., 112., 113.,  202., 203., 212., 213.,
         ];
         assert_eq!(patchify(&chw, geometry), expected);
-        assert_eq!((geometry.rows(), geometry.cols(), geometry.tokens(), geometry.patch_len()), (1, 2, 2, 12));
+        assert_eq!(
+            (geometry.rows(), geometry.cols(), geometry.tokens(), geometry.patch_len()),
+            (1, 2, 2, 12)
+        );
     }
 
     #[test]

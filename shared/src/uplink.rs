@@ -86,7 +86,9 @@ pub enum ParseError {
     #[error("uplink quality {0} is out of range: 1 to 100")]
     Quality(u8),
     /// Made by another version of this program.
-    #[error("uplink {id:?} is of version {version:?}, this program knows {VERSION:?}; use the same version on both sides")]
+    #[error(
+        "uplink {id:?} is of version {version:?}, this program knows {VERSION:?}; use the same version on both sides"
+    )]
     Version {
         /// The whole id.
         id: String,
@@ -185,7 +187,9 @@ fn parse(id: &str) -> Option<Uplink> {
         max_width: width.parse().ok()?,
         max_height: height.parse().ok()?,
         quality: quality.strip_prefix('q')?.parse().ok()?,
-        chroma: [Chroma::C420, Chroma::C422, Chroma::C444].into_iter().find(|known| known.as_str() == chroma)?,
+        chroma: [Chroma::C420, Chroma::C422, Chroma::C444]
+            .into_iter()
+            .find(|known| known.as_str() == chroma)?,
         passthrough: match pass {
             "pass" => true,
             "encode" => false,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! SOI ─► APPn, DQT, DHT … ─► SOFn (size, components, sampling) ─► … SOS ─► coded data ─► EOI
-//!        skipped by length   └── parse() stops here                └── is_complete() walks on to here
+//!        skipped by length   └── parse() stops here                └── end() walks on to here
 //! ```
 
 use super::jpeg::JpegError;
@@ -67,14 +67,14 @@ pub(super) fn parse(jpeg: &[u8]) -> Result<Header, JpegError> {
     }
 }
 
-/// Whether the end-of-image marker is there, found by walking the whole stream: a copy that stopped half way,
-/// even one whose embedded thumbnail ends properly, has none. Bytes after the marker are allowed (cameras pad).
-pub(super) fn is_complete(jpeg: &[u8]) -> Result<(), JpegError> {
+/// Where the end-of-image marker is, found by walking the whole stream: a copy that stopped half way, even one
+/// whose embedded thumbnail ends properly, has none. Bytes after the marker are allowed (cameras pad).
+pub(super) fn end(jpeg: &[u8]) -> Result<usize, JpegError> {
     let mut at = start(jpeg)?;
     loop {
         let (marker, _, next) = segment(jpeg, at)?;
         at = match marker {
-            EOI => return Ok(()),
+            EOI => return Ok(at),
             SOS => coded_data_end(jpeg, next)?,
             _ => next,
         };

@@ -15,6 +15,9 @@ use super::{Chroma, Header, Limits, Rgb, header};
 /// Scans allowed in a progressive image: encoders write about ten, each costs a pass over all coefficients.
 const MAX_SCANS: usize = 32;
 
+/// Bytes the decoder may read past the coded data of a whole frame: it fills a 64-bit buffer ahead of use.
+const READ_AHEAD: usize = 16;
+
 /// Why bytes are not a usable JPEG frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JpegError {
@@ -75,6 +78,11 @@ pub fn probe(jpeg: &[u8]) -> Result<Header, JpegError> {
 
 /// Everything [`decode`] refuses before it decodes: limits, kind, and a missing end. Allocates nothing.
 pub fn check(jpeg: &[u8], limits: &Limits) -> Result<Header, JpegError> {
+    check_to_end(jpeg, limits).map(|(header, _)| header)
+}
+
+/// [`check`], and where the end marker is.
+fn check_to_end(jpeg: &[u8], limits: &Limits) -> Result<(Header, usize), JpegError> {
     if jpeg.len() > limits.max_bytes {
         return Err(JpegError::TooLarge { bytes: jpeg.len(), max: limits.max_bytes });
     }
@@ -84,19 +92,26 @@ pub fn check(jpeg: &[u8], limits: &Limits) -> Result<Header, JpegError> {
         return Err(JpegError::TooManyPixels { width, height, max: limits.max_pixels });
     }
     if !matches!(components, 1 | 3) {
-        let what = if components == 4 { "four components (CMYK)".into() } else { format!("{components} components") };
-        return Err(JpegError::Unsupported { what });
+        let kind = if components == 4 { " (CMYK)" } else { "" };
+        return Err(JpegError::Unsupported { what: format!("{components} colour components{kind}") });
     }
-    header::is_complete(jpeg)?;
-    Ok(header)
+    Ok((header, header::end(jpeg)?))
 }
 
 /// Decodes a whole frame; grey becomes RGB with three equal channels. Strict: a frame that stops early or is
-/// damaged inside is an error, never a picture that is grey from some row on.
+/// damaged inside is an error, never a picture that is grey from some row on. (What stays unseen: some dozens of
+/// bytes lost right before an end marker, and data lost inside a progressive frame, which no camera sends.)
 pub fn decode(jpeg: &[u8], limits: &Limits) -> Result<Rgb, JpegError> {
-    let header = check(jpeg, limits)?;
-    // DecoderOptions::default() takes the fast paths where the processor has them; they give the same bytes.
-    decode_with(jpeg, header, DecoderOptions::default())
+    let (header, end) = check_to_end(jpeg, limits)?;
+    if header.progressive {
+        return decode_with(jpeg, header, DecoderOptions::default());
+    }
+    // Given an end marker, zune-jpeg fills whatever is missing before it, in its strict mode too. Without one it
+    // says that the data ran out. The zeros are what it may read ahead at the end of a whole frame.
+    let mut open_ended = Vec::with_capacity(end + READ_AHEAD);
+    open_ended.extend_from_slice(&jpeg[..end]);
+    open_ended.resize(end + READ_AHEAD, 0);
+    decode_with(&open_ended, header, DecoderOptions::default())
 }
 
 fn decode_with(jpeg: &[u8], header: Header, options: DecoderOptions) -> Result<Rgb, JpegError> {

@@ -23,7 +23,8 @@ fn resize_with(resizer: &mut Resizer, image: &Rgb, width: u32, height: u32) -> R
     let source = ImageRef::new(image.width, image.height, &image.data, PixelType::U8x3)
         .expect("an image has width × height × 3 bytes");
     let mut target = Image::new(width, height, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
+    let options =
+        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
     resizer.resize(&source, &mut target, &options).expect("both images are of the same pixel type");
     Rgb { width, height, data: target.into_vec() }
 }

@@ -1,2 +1,11 @@
 //! Integration tests: one binary, one module a subject.
 #![allow(clippy::unwrap_used, missing_docs)]
+
+mod frames;
+mod golden;
+mod head;
+mod jpeg;
+mod picture;
+mod pixels;
+mod uplink;
+mod tls;
