@@ -78,7 +78,10 @@ impl Ffmpeg {
         })
     }
 
-    fn start(&mut self) -> Result<(), CaptureError> {
+    fn ensure_child(&mut self) -> Result<(), CaptureError> {
+        if self.child.is_some() {
+            return Ok(());
+        }
         let (invocation, redactor) = match &self.input {
             Input::Video(path) => (command::video(path, self.dialect, &self.options), Redactor::new(None)),
             Input::Stream(url) => (
@@ -181,10 +184,13 @@ impl Source for Ffmpeg {
 
     fn next(&mut self, stop: &Stop) -> Result<Option<Shot>, CaptureError> {
         while !stop.is_stopped() {
-            if self.child.is_none() {
-                self.start()?;
-            }
-            match self.ask(stop) {
+            let asked = match self.ensure_child() {
+                Ok(()) => self.ask(stop),
+                // The machine may be out of processes for a moment: a live source outlives that.
+                Err(error) if self.is_live() => Some(Err(Gone { clean: false, why: error.to_string() })),
+                Err(error) => return Err(error),
+            };
+            match asked {
                 Some(Ok(shot)) => return Ok(Some(shot)),
                 Some(Err(gone)) => {
                     if !self.after(gone, stop)? {
