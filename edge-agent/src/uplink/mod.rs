@@ -1,1 +1,12 @@
-//! Getting frames to an encoder and embeddings back.
+//! From a captured image to the encoder and back.
+//!
+//! ```text
+//! Captured ─► prepare (resize, JPEG) ─► frame ══ one stream a frame ══► (encoder)
+//!                                         ▲ session ◄─ link: which encoder, reconnecting
+//! ```
+
+pub mod candidates;
+pub mod frame;
+pub mod link;
+pub mod prepare;
+pub mod session;

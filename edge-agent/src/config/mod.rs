@@ -1,0 +1,236 @@
+//! Configuration: one struct for file, environment and flags, then validated into [`Settings`].
+//!
+//! ```text
+//! flags ─► environment (FTH_…) ─► file (--config) ─► defaults   (the leftmost that names a key wins)
+//!                        └─► Config ─► Settings (run-ready: every value checked)
+//! ```
+
+mod settings;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use settings::{Format, Invalid, Output, Problem, ServerAddr, Settings};
+
+/// A configuration file with every key, its default and what it means. Kept true by a test.
+pub const EXAMPLE: &str = r#"# edge-agent configuration. Every key can also be a flag (--camera …) or an environment variable (FTH_CAMERA …);
+# flags win over the environment, the environment wins over this file. Relative paths start at this file's folder.
+
+camera = "plaza-1"                    # name in every answer; default: the name in the certificate
+source = "/dev/video0"                 # or rtsp://…, https://….m3u8, a video file, a folder or list of pictures
+servers = ["encoder-1.example:4433", "encoder-2.example:4433"] # tried in this order
+identity = "identity"                 # folder with ca.pem, cert.pem, key.pem
+heads = ["people.head", "hour.head"]  # every embedding goes to every head
+fps = 2.0                             # frames a second to take; default: what the source gives
+embedding = "f16"                     # on the wire: f32, f16 or int8
+deadline = "2s"                       # a frame not answered by then is dropped
+max_in_flight = 4                     # frames on the wire at once; the encoder may allow fewer
+stale_every = "1s"                    # while no answers come, repeat the last one this often, marked stale
+output = "-"                          # "-" is standard output; else a file that lines are appended to
+format = "auto"                       # json, text, or auto: text on a terminal, else json
+
+[uplink]                              # what happens to a frame before it is sent; heads are trained for it
+max_width = 960                       # pixels; larger frames are made smaller, aspect ratio kept
+max_height = 576                      # pixels
+quality = 80                          # JPEG quality, 1 to 100
+chroma = "420"                        # chroma subsampling: 420, 422 or 444
+passthrough = true                    # a JPEG frame that is already small enough is sent untouched
+"#;
+
+/// What a person asked for, from any layer; every key optional. See [`EXAMPLE`].
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of this camera in every answer [default: the name in the certificate]
+    #[arg(long, env = "FTH_CAMERA", value_name = "NAME")]
+    pub camera: Option<String>,
+
+    /// Where frames come from: /dev/video0, rtsp://…, https://….m3u8, a video file, a folder or a list of
+    /// pictures. Put a URI with a password in the config file or FTH_SOURCE: flags are visible to every user
+    #[arg(long, env = "FTH_SOURCE", value_name = "URI", hide_env_values = true)]
+    pub source: Option<String>,
+
+    /// Encoder(s) to ask, in this order; separate with commas or repeat
+    #[arg(long = "server", env = "FTH_SERVERS", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub servers: Option<Vec<String>>,
+
+    /// Folder with ca.pem, cert.pem and key.pem, as `dc-encoder pki issue` writes it
+    #[arg(long, env = "FTH_IDENTITY", value_name = "DIR")]
+    pub identity: Option<PathBuf>,
+
+    /// Head file(s); every embedding goes to every head
+    #[arg(long = "head", env = "FTH_HEADS", value_name = "FILE", value_delimiter = ',', num_args = 1..)]
+    pub heads: Option<Vec<PathBuf>>,
+
+    /// Frames a second to take. Without it: what a live source gives; pictures and videos as fast as they are
+    /// answered, none dropped
+    #[arg(long, env = "FTH_FPS", value_name = "N")]
+    pub fps: Option<f64>,
+
+    /// What happens to a frame before it is sent.
+    #[command(flatten)]
+    pub uplink: UplinkConfig,
+
+    /// Embedding on the wire: f32, f16 or int8 [default: f16]
+    #[arg(long, env = "FTH_EMBEDDING", value_name = "ENCODING")]
+    pub embedding: Option<String>,
+
+    /// A frame not answered after this long is dropped [default: 2s; pictures and videos without --fps: 2m]
+    #[arg(long, env = "FTH_DEADLINE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub deadline: Option<Duration>,
+
+    /// Frames on the wire at once; the encoder may allow fewer [default: 4]
+    #[arg(long, env = "FTH_MAX_IN_FLIGHT", value_name = "N")]
+    pub max_in_flight: Option<u16>,
+
+    /// While no answers come, repeat the last one this often, marked stale [default: 1s]
+    #[arg(long, env = "FTH_STALE_EVERY", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub stale_every: Option<Duration>,
+
+    /// File that answers are appended to; - is standard output [default: -]
+    #[arg(long, short, env = "FTH_OUTPUT", value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// json (one object a line), text (for people), auto (text on a terminal, else json) [default: auto]
+    #[arg(long, env = "FTH_FORMAT", value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// The `[uplink]` table; unset keys are [`shared::uplink::Uplink`]'s defaults.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub struct UplinkConfig {
+    /// Widest frame sent, in pixels; wider ones are made smaller [default: 960]
+    #[arg(long = "max-width", env = "FTH_UPLINK_MAX_WIDTH", value_name = "PIXELS")]
+    pub max_width: Option<u32>,
+    /// Highest frame sent, in pixels; higher ones are made smaller [default: 576]
+    #[arg(long = "max-height", env = "FTH_UPLINK_MAX_HEIGHT", value_name = "PIXELS")]
+    pub max_height: Option<u32>,
+    /// JPEG quality of frames sent, 1 to 100 [default: 80]
+    #[arg(long = "quality", env = "FTH_UPLINK_QUALITY", value_name = "N")]
+    pub quality: Option<u8>,
+    /// Chroma subsampling of frames sent: 420, 422 or 444 [default: 420]
+    #[arg(long = "chroma", env = "FTH_UPLINK_CHROMA", value_name = "KIND")]
+    pub chroma: Option<String>,
+    /// Send JPEG frames that are small enough untouched: true or false [default: true]
+    #[arg(long = "passthrough", env = "FTH_UPLINK_PASSTHROUGH", value_name = "BOOL")]
+    pub passthrough: Option<bool>,
+}
+
+impl Config {
+    /// Reads a TOML file; unknown keys are errors that name file, line and key. Relative paths in it start at
+    /// the file's folder.
+    ///
+    /// # Errors
+    /// Unreadable file, TOML syntax, unknown key, wrong type.
+    pub fn load(path: &Path) -> Result<Self, shared::config::ConfigError> {
+        let mut config: Self = shared::config::load(path)?;
+        config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    /// `self` where it names a key, else `below` (the next layer down).
+    #[must_use]
+    pub fn or(self, below: Self) -> Self {
+        Self {
+            camera: self.camera.or(below.camera),
+            source: self.source.or(below.source),
+            servers: self.servers.or(below.servers),
+            identity: self.identity.or(below.identity),
+            heads: self.heads.or(below.heads),
+            fps: self.fps.or(below.fps),
+            uplink: UplinkConfig {
+                max_width: self.uplink.max_width.or(below.uplink.max_width),
+                max_height: self.uplink.max_height.or(below.uplink.max_height),
+                quality: self.uplink.quality.or(below.uplink.quality),
+                chroma: self.uplink.chroma.or(below.uplink.chroma),
+                passthrough: self.uplink.passthrough.or(below.uplink.passthrough),
+            },
+            embedding: self.embedding.or(below.embedding),
+            deadline: self.deadline.or(below.deadline),
+            max_in_flight: self.max_in_flight.or(below.max_in_flight),
+            stale_every: self.stale_every.or(below.stale_every),
+            output: self.output.or(below.output),
+            format: self.format.or(below.format),
+        }
+    }
+
+    fn resolve_paths(&mut self, folder: &Path) {
+        let resolve = |path: &mut PathBuf| {
+            if path.is_relative() && path.as_path() != Path::new("-") {
+                *path = folder.join(&*path);
+            }
+        };
+        self.identity.iter_mut().for_each(resolve);
+        self.heads.iter_mut().flatten().for_each(resolve);
+        self.output.iter_mut().for_each(resolve);
+        // A source without a scheme is a path (`frames/`, `walk.mp4`); with one it is left alone.
+        if let Some(source) = &mut self.source
+            && !source.contains(':')
+            && Path::new(source).is_relative()
+        {
+            *source = folder.join(&*source).to_string_lossy().into_owned();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn example_parses_and_names_every_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, EXAMPLE).unwrap();
+        let settings = Settings::new(Config::load(&path).unwrap()).unwrap();
+        assert_eq!(settings.heads, [dir.path().join("people.head"), dir.path().join("hour.head")]);
+        assert_eq!(settings.identity, dir.path().join("identity"));
+        assert_eq!(settings.servers[1].to_string(), "encoder-2.example:4433");
+
+        let defaults = Settings::new(Config {
+            source: Some("v4l2:/dev/video0".into()),
+            servers: Some(vec!["h:1".into()]),
+            identity: Some("id".into()),
+            ..Config::default()
+        })
+        .unwrap();
+        assert_eq!(settings.uplink, defaults.uplink, "the example shows the defaults");
+        assert_eq!(settings.max_in_flight, defaults.max_in_flight);
+        assert_eq!(settings.stale_every, defaults.stale_every);
+        assert_eq!(settings.embedding, defaults.embedding);
+        assert_eq!((settings.output, settings.format), (defaults.output, defaults.format));
+    }
+
+    #[test]
+    fn unknown_key_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, "camera = \"a\"\nframes_per_second = 2\n").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(error.contains("frames_per_second") && error.contains("agent.toml"), "{error}");
+    }
+
+    #[test]
+    fn upper_layer_wins_key_by_key() {
+        let flags = Config { fps: Some(5.0), ..Config::default() };
+        let uplink = UplinkConfig { quality: Some(60), ..UplinkConfig::default() };
+        let file = Config { fps: Some(1.0), camera: Some("file".into()), uplink, ..Config::default() };
+        let merged = flags.or(file);
+        assert_eq!((merged.fps, merged.camera.as_deref()), (Some(5.0), Some("file")));
+        assert_eq!(merged.uplink.quality, Some(60));
+    }
+
+    #[test]
+    fn source_with_a_scheme_is_not_a_relative_path() {
+        for (given, wanted) in [("frames", "/etc/fth/frames"), ("rtsp://h/1", "rtsp://h/1"), ("/abs", "/abs")] {
+            let mut config = Config { source: Some(given.into()), ..Config::default() };
+            config.resolve_paths(Path::new("/etc/fth"));
+            assert_eq!(config.source.as_deref(), Some(wanted));
+        }
+    }
+}

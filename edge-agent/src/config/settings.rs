@@ -1,0 +1,394 @@
+//! The run-ready configuration: every value checked, every error names key, value and remedy.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use protocol::Encoding;
+use shared::uplink::{Chroma, Uplink};
+
+use super::{Config, UplinkConfig};
+use crate::capture::{SourceUri, UriError};
+
+/// Frames on the wire at once: one travels, one is decoded, one is encoded, one comes back.
+const DEFAULT_MAX_IN_FLIGHT: u16 = 4;
+/// More would only be memory: a camera's frames are worth their newest.
+const LARGEST_MAX_IN_FLIGHT: u16 = 64;
+/// A stale answer a second tells a reader that the agent lives, and is cheap.
+const DEFAULT_STALE_EVERY: Duration = Duration::from_secs(1);
+/// A typo such as `stale_every = "1ms"` would flood the sinks.
+const SMALLEST_STALE_EVERY: Duration = Duration::from_millis(50);
+/// Below this no frame could be prepared and answered.
+const SMALLEST_DEADLINE: Duration = Duration::from_millis(10);
+/// Beyond this an answer is history, not news.
+const LARGEST_DEADLINE: Duration = Duration::from_secs(3600);
+/// No camera is faster.
+const LARGEST_FPS: f64 = 240.0;
+/// JPEG's own limit on a side.
+const LARGEST_SIDE: u32 = 65_500;
+/// Below one patch of the seed preset a frame carries nothing.
+const SMALLEST_SIDE: u32 = 16;
+
+/// A validated configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Name of the camera; `None`: the name in the certificate.
+    pub camera: Option<String>,
+    /// Where frames come from.
+    pub source: SourceUri,
+    /// Encoders in the order they are tried; at least one.
+    pub servers: Vec<ServerAddr>,
+    /// Folder with `ca.pem`, `cert.pem`, `key.pem`.
+    pub identity: PathBuf,
+    /// Head files.
+    pub heads: Vec<PathBuf>,
+    /// Frames a second to take; `None`: what the source gives.
+    pub fps: Option<f64>,
+    /// What happens to a frame before it is sent.
+    pub uplink: Uplink,
+    /// Encoding of embeddings on the wire.
+    pub embedding: Encoding,
+    /// A frame not answered by then is dropped; `None`: by the kind of source.
+    pub deadline: Option<Duration>,
+    /// Frames on the wire at once, 1 to 64.
+    pub max_in_flight: u16,
+    /// Interval of stale answers while none come.
+    pub stale_every: Duration,
+    /// Where lines go.
+    pub output: Output,
+    /// How lines look.
+    pub format: Format,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// [`Format::Text`] on a terminal, else [`Format::Json`].
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// One line for people.
+    Text,
+}
+
+/// An encoder's address as written: `host:port` or `[v6]:port`. The host is also the name its certificate must
+/// carry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServerAddr {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+}
+
+impl fmt::Display for ServerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromStr for ServerAddr {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains("://") {
+            return Err("is a URL");
+        }
+        let (host, port) = text.rsplit_once(':').ok_or("has no port")?;
+        let host = match host.strip_prefix('[') {
+            Some(v6) => v6.strip_suffix(']').ok_or("has an unclosed [")?,
+            None if host.contains(':') => return Err("is an IPv6 address without brackets"),
+            None => host,
+        };
+        let port = port.parse().ok().filter(|&port: &u16| port > 0).ok_or("has no valid port")?;
+        if host.is_empty() || host.contains(char::is_whitespace) {
+            return Err("has no valid host");
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+/// One wrong or missing value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value}: {problem}; {remedy}")]
+pub struct Problem {
+    /// The key as in the file, for example `uplink.quality`.
+    pub key: &'static str,
+    /// What it was, or `(not set)`.
+    pub value: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Everything wrong with a configuration, so that one run shows it all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Invalid(pub Vec<Problem>);
+
+impl Settings {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`Invalid`] with one [`Problem`] per wrong or missing key.
+    pub fn new(config: Config) -> Result<Self, Invalid> {
+        let mut check = Check::default();
+        let settings = Self {
+            camera: check.optional("camera", config.camera, camera_name),
+            source: check.source(config.source),
+            servers: check.servers(config.servers),
+            identity: check.identity(config.identity),
+            heads: config.heads.unwrap_or_default(),
+            fps: check.optional("fps", config.fps, fps),
+            uplink: check.uplink(config.uplink),
+            embedding: check.optional("embedding", config.embedding, encoding).unwrap_or(Encoding::F16),
+            deadline: check.optional("deadline", config.deadline, deadline),
+            max_in_flight: check
+                .optional("max_in_flight", config.max_in_flight, max_in_flight)
+                .unwrap_or(DEFAULT_MAX_IN_FLIGHT),
+            stale_every: check
+                .optional("stale_every", config.stale_every, stale_every)
+                .unwrap_or(DEFAULT_STALE_EVERY),
+            output: match config.output {
+                Some(path) if path.as_os_str() != "-" => Output::File(path),
+                _ => Output::Stdout,
+            },
+            format: check.optional("format", config.format, format).unwrap_or(Format::Auto),
+        };
+        if check.problems.is_empty() { Ok(settings) } else { Err(Invalid(check.problems)) }
+    }
+}
+
+/// What is wrong, and what to do.
+type Wrong = (String, &'static str);
+
+fn wrong<T>(problem: impl Into<String>, remedy: &'static str) -> Result<T, Wrong> {
+    Err((problem.into(), remedy))
+}
+
+fn camera_name(name: &String) -> Result<String, Wrong> {
+    match shared::tls::check_camera_name(name) {
+        Ok(()) => Ok(name.clone()),
+        Err(error) => wrong(error.to_string(), "use the name the certificate was issued for"),
+    }
+}
+
+fn fps(&fps: &f64) -> Result<f64, Wrong> {
+    if !(fps > 0.0 && fps <= LARGEST_FPS) {
+        return wrong("not a frame rate", "use a number above 0 and up to 240, for example 2 or 0.1");
+    }
+    Ok(fps)
+}
+
+fn encoding(name: &String) -> Result<Encoding, Wrong> {
+    name.parse().or_else(|_| wrong("not an encoding", "use f32, f16 or int8"))
+}
+
+fn deadline(&time: &Duration) -> Result<Duration, Wrong> {
+    if !(SMALLEST_DEADLINE..=LARGEST_DEADLINE).contains(&time) {
+        return wrong("out of range", "use 10ms to 1h, for example 2s");
+    }
+    Ok(time)
+}
+
+fn stale_every(&time: &Duration) -> Result<Duration, Wrong> {
+    if !(SMALLEST_STALE_EVERY..=LARGEST_DEADLINE).contains(&time) {
+        return wrong("out of range", "use 50ms to 1h, for example 1s");
+    }
+    Ok(time)
+}
+
+fn max_in_flight(&count: &u16) -> Result<u16, Wrong> {
+    if !(1..=LARGEST_MAX_IN_FLIGHT).contains(&count) {
+        return wrong("out of range", "use 1 to 64");
+    }
+    Ok(count)
+}
+
+fn format(name: &String) -> Result<Format, Wrong> {
+    match name.as_str() {
+        "auto" => Ok(Format::Auto),
+        "json" => Ok(Format::Json),
+        "text" => Ok(Format::Text),
+        _ => wrong("not a format", "use auto, json or text"),
+    }
+}
+
+fn side(&pixels: &u32) -> Result<u32, Wrong> {
+    if !(SMALLEST_SIDE..=LARGEST_SIDE).contains(&pixels) {
+        return wrong("out of range", "use 16 to 65500 pixels");
+    }
+    Ok(pixels)
+}
+
+fn quality(&quality: &u8) -> Result<u8, Wrong> {
+    if !(1..=100).contains(&quality) {
+        return wrong("out of range", "use 1 to 100");
+    }
+    Ok(quality)
+}
+
+fn chroma(name: &String) -> Result<Chroma, Wrong> {
+    match name.as_str() {
+        "420" => Ok(Chroma::C420),
+        "422" => Ok(Chroma::C422),
+        "444" => Ok(Chroma::C444),
+        _ => wrong("not a chroma subsampling", "use 420, 422 or 444"),
+    }
+}
+
+/// Collects problems while values pass through.
+#[derive(Default)]
+struct Check {
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    fn problem(&mut self, key: &'static str, value: String, (problem, remedy): Wrong) {
+        self.problems.push(Problem { key, value, problem, remedy: remedy.to_owned() });
+    }
+
+    fn optional<T: fmt::Debug, U>(
+        &mut self,
+        key: &'static str,
+        value: Option<T>,
+        check: fn(&T) -> Result<U, Wrong>,
+    ) -> Option<U> {
+        let value = value?;
+        check(&value).map_err(|wrong| self.problem(key, format!("{value:?}"), wrong)).ok()
+    }
+
+    fn missing(&mut self, key: &'static str, remedy: &'static str) {
+        self.problem(key, "(not set)".into(), ("needed".into(), remedy));
+    }
+
+    fn source(&mut self, source: Option<String>) -> SourceUri {
+        // Only looked at when there is no problem.
+        let nowhere = SourceUri::Folder(PathBuf::new());
+        let Some(source) = source else {
+            self.missing("source", "say where frames come from: --source URI");
+            return nowhere;
+        };
+        source.parse().unwrap_or_else(|error: UriError| {
+            let value = format!("{:?}", shared::telemetry::redact_url(&source));
+            let remedy = "see `edge-agent run --help` for what a source can be";
+            self.problem("source", value, (error.to_string(), remedy));
+            nowhere
+        })
+    }
+
+    fn identity(&mut self, identity: Option<PathBuf>) -> PathBuf {
+        identity.unwrap_or_else(|| {
+            self.missing(
+                "identity",
+                "name the folder that `dc-encoder pki issue` wrote for this camera: --identity DIR",
+            );
+            PathBuf::new()
+        })
+    }
+
+    fn servers(&mut self, servers: Option<Vec<String>>) -> Vec<ServerAddr> {
+        const REMEDY: &str = "write HOST:PORT, for example encoder.example:4433 or [::1]:4433";
+        let servers = servers.unwrap_or_default();
+        if servers.is_empty() {
+            self.missing("servers", "name an encoder: --server HOST:PORT");
+        }
+        let mut addresses = Vec::with_capacity(servers.len());
+        for server in servers {
+            match server.trim().parse::<ServerAddr>() {
+                Ok(address) => addresses.push(address),
+                Err(problem) => self.problem("servers", format!("{server:?}"), (problem.into(), REMEDY)),
+            }
+        }
+        addresses
+    }
+
+    fn uplink(&mut self, config: UplinkConfig) -> Uplink {
+        let default = Uplink::default();
+        Uplink {
+            max_width: self.optional("uplink.max_width", config.max_width, side).unwrap_or(default.max_width),
+            max_height: self.optional("uplink.max_height", config.max_height, side).unwrap_or(default.max_height),
+            quality: self.optional("uplink.quality", config.quality, quality).unwrap_or(default.quality),
+            chroma: self.optional("uplink.chroma", config.chroma, chroma).unwrap_or(default.chroma),
+            passthrough: config.passthrough.unwrap_or(default.passthrough),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Config {
+        Config {
+            source: Some("/dev/video0".into()),
+            servers: Some(vec!["localhost:4433".into()]),
+            identity: Some("id".into()),
+            ..Config::default()
+        }
+    }
+
+    fn problem(change: impl FnOnce(&mut Config)) -> Problem {
+        let mut config = good();
+        change(&mut config);
+        let Invalid(mut problems) = Settings::new(config).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems.remove(0)
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        let Invalid(problems) = Settings::new(Config::default()).unwrap_err();
+        assert_eq!(problems.iter().map(|p| p.key).collect::<Vec<_>>(), ["source", "servers", "identity"]);
+    }
+
+    #[test]
+    fn problems_name_key_value_and_remedy() {
+        let text = problem(|c| c.fps = Some(0.0)).to_string();
+        assert_eq!(text, "fps = 0.0: not a frame rate; use a number above 0 and up to 240, for example 2 or 0.1");
+        assert_eq!(problem(|c| c.fps = Some(f64::NAN)).key, "fps");
+        assert_eq!(problem(|c| c.camera = Some("a b".into())).value, "\"a b\"");
+        assert_eq!(problem(|c| c.embedding = Some("f8".into())).remedy, "use f32, f16 or int8");
+        assert_eq!(problem(|c| c.uplink.quality = Some(0)).key, "uplink.quality");
+        assert_eq!(problem(|c| c.uplink.chroma = Some("411".into())).key, "uplink.chroma");
+        assert_eq!(problem(|c| c.uplink.max_width = Some(4)).key, "uplink.max_width");
+        assert_eq!(problem(|c| c.deadline = Some(Duration::ZERO)).key, "deadline");
+        assert_eq!(problem(|c| c.stale_every = Some(Duration::from_millis(1))).key, "stale_every");
+        assert_eq!(problem(|c| c.max_in_flight = Some(0)).key, "max_in_flight");
+        assert_eq!(problem(|c| c.format = Some("xml".into())).key, "format");
+        assert!(problem(|c| c.source = Some("ftp://h".into())).to_string().contains("ftp"));
+        assert_eq!(problem(|c| c.servers = Some(vec!["host".into()])).problem, "has no port");
+    }
+
+    #[test]
+    fn server_addresses() {
+        for text in ["encoder:4433", "10.0.0.1:1", "[::1]:65535"] {
+            assert_eq!(text.parse::<ServerAddr>().map(|a| a.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["encoder", "::1:4433", "[::1:4433", ":4433", "h:0", "h:70000", "https://h:1", "a b:1"] {
+            assert!(text.parse::<ServerAddr>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn dash_is_standard_output() {
+        let output = |path: &str| Settings::new(Config { output: Some(path.into()), ..good() }).unwrap().output;
+        assert_eq!(output("-"), Output::Stdout);
+        assert_eq!(output("out.jsonl"), Output::File("out.jsonl".into()));
+    }
+}

@@ -1,0 +1,219 @@
+//! Every captured frame ends exactly once: answered, or dropped for a reason.
+//!
+//! ```text
+//! captured ─► Ticket ─► answered
+//!                    └► dropped(reason)        (a ticket that is lost counts as dropped, too)
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use protocol::{DropReason, RejectCode};
+
+use crate::capture::LostReason;
+
+/// Why a frame was not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dropped {
+    /// A newer frame came before this one could be sent.
+    Superseded,
+    /// The source's bytes are no image; why, in words.
+    Unreadable(String),
+    /// Not answered within its deadline, given in words.
+    Expired(String),
+    /// No encoder was connected; why, in words.
+    LinkDown(String),
+    /// The connection broke while the frame was on its way; why, in words.
+    LinkLost(String),
+    /// The encoder did not encode it.
+    Encoder(DropReason),
+    /// The encoder refused it, with its words.
+    Rejected(RejectCode, String),
+    /// It could not be made ready for sending.
+    Prepare(String),
+    /// The reply was not what the protocol promises.
+    BadReply(String),
+    /// Lost while the output was not read for so long that only their count is known; in words.
+    Unlisted(String),
+    /// The agent was told to stop.
+    Shutdown,
+    /// A defect of this program: the frame's task ended without a result.
+    Internal,
+}
+
+impl Dropped {
+    /// One word for the summary.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Superseded => "superseded",
+            Self::Unreadable(_) => "unreadable",
+            Self::Expired(_) => "expired",
+            Self::LinkDown(_) => "link_down",
+            Self::LinkLost(_) => "link_lost",
+            Self::Encoder(DropReason::Superseded) => "encoder_superseded",
+            Self::Encoder(DropReason::Expired) => "encoder_expired",
+            Self::Encoder(DropReason::Overloaded) => "encoder_overloaded",
+            Self::Encoder(DropReason::Draining) => "encoder_draining",
+            Self::Rejected(..) => "rejected",
+            Self::Prepare(_) => "prepare",
+            Self::BadReply(_) => "bad_reply",
+            Self::Unlisted(_) => "unlisted",
+            Self::Shutdown => "shutdown",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the same frame may fare better at another time or encoder.
+    #[must_use]
+    pub const fn worth_another_try(&self) -> bool {
+        matches!(self, Self::LinkLost(_) | Self::Encoder(_) | Self::Rejected(RejectCode::Internal, _))
+    }
+}
+
+impl From<LostReason> for Dropped {
+    fn from(reason: LostReason) -> Self {
+        match reason {
+            LostReason::Superseded => Self::Superseded,
+            LostReason::Unreadable(words) => Self::Unreadable(words),
+            LostReason::Shutdown => Self::Shutdown,
+        }
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Superseded => f.write_str("superseded: a newer frame took its place before it was sent"),
+            Self::Unreadable(words) => write!(f, "unreadable: {words}"),
+            Self::Expired(words) => write!(f, "expired: {words}"),
+            Self::LinkDown(words) => write!(f, "link down: {words}"),
+            Self::LinkLost(words) => write!(f, "link lost: {words}"),
+            Self::Encoder(reason) => write!(f, "encoder: {reason}"),
+            Self::Rejected(code, words) if words.is_empty() => write!(f, "rejected: {code}"),
+            Self::Rejected(code, words) => write!(f, "rejected: {code}: {words}"),
+            Self::Prepare(words) => write!(f, "not sent: {words}"),
+            Self::BadReply(words) => write!(f, "bad reply: {words}"),
+            Self::Unlisted(words) => write!(f, "unlisted: {words}"),
+            Self::Shutdown => f.write_str("shutdown: the agent was told to stop"),
+            Self::Internal => f.write_str("internal: the agent lost track of the frame, please report this"),
+        }
+    }
+}
+
+/// Counts of one run. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger(Arc<Mutex<Counts>>);
+
+/// What a [`Ledger`] holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames the source gave.
+    pub captured: u64,
+    /// Frames whose embedding came back.
+    pub answered: u64,
+    /// Frames without one, by [`Dropped::key`].
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    /// Frames dropped for any reason.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+
+    /// Frames neither answered nor dropped yet.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.captured - self.answered - self.dropped()
+    }
+}
+
+/// `captured=600 answered=590 dropped=10 (superseded=7 link_lost=3)`
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "captured={} answered={} dropped={}", self.captured, self.answered, self.dropped())?;
+        let reasons: Vec<_> = self.dropped.iter().map(|(key, count)| format!("{key}={count}")).collect();
+        if reasons.is_empty() { Ok(()) } else { write!(f, " ({})", reasons.join(" ")) }
+    }
+}
+
+impl Ledger {
+    /// Counts a frame in.
+    #[must_use]
+    pub fn captured(&self) -> Ticket {
+        self.update(|counts| counts.captured += 1);
+        Ticket(Some(self.clone()))
+    }
+
+    /// The counts now.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// A frame that is counted in and not yet out.
+#[derive(Debug)]
+#[must_use = "a frame must end as answered or dropped"]
+pub struct Ticket(Option<Ledger>);
+
+impl Ticket {
+    /// The embedding came back.
+    pub fn answered(mut self) {
+        if let Some(ledger) = self.0.take() {
+            ledger.update(|counts| counts.answered += 1);
+        }
+    }
+
+    /// It never will.
+    pub fn dropped(mut self, reason: &Dropped) {
+        if let Some(ledger) = self.0.take() {
+            ledger.update(|counts| *counts.dropped.entry(reason.key()).or_default() += 1);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            Self(self.0.take()).dropped(&Dropped::Internal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frame_ends_once() {
+        let ledger = Ledger::default();
+        ledger.captured().answered();
+        ledger.captured().dropped(&Dropped::Superseded);
+        ledger.captured().dropped(&Dropped::LinkLost("gone".into()));
+        drop(ledger.captured());
+        let open = ledger.captured();
+        assert_eq!(ledger.counts().open(), 1);
+        open.answered();
+        let counts = ledger.counts();
+        assert_eq!(counts.open(), 0);
+        assert_eq!(
+            counts.to_string(),
+            "captured=5 answered=2 dropped=3 (internal=1 link_lost=1 superseded=1)"
+        );
+    }
+
+    #[test]
+    fn summary_without_drops_is_short() {
+        let ledger = Ledger::default();
+        ledger.captured().answered();
+        assert_eq!(ledger.counts().to_string(), "captured=1 answered=1 dropped=0");
+    }
+}

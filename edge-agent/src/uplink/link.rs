@@ -1,0 +1,282 @@
+//! The link to an encoder: connects, keeps it alive, moves on when it fails.
+//!
+//! ```text
+//! Candidates ─► dial ─► Session ─► watch ─► frame path
+//!      ▲                   │ pings, pongs; Goodbye(Draining): on to the next while frames finish
+//!      └── failed, lost ◄──┘
+//! ```
+//! One task owns the dialer and the candidates; the frame path sees only [`State`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use protocol::limits::MAX_CONTROL_BYTES;
+use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, Ping, SpaceId, close};
+use rand::Rng;
+use shared::wire::{WireError, write_msg};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::candidates::{Candidates, Next};
+use super::session::{Control, Dialer, Failure, Heals, Session};
+use crate::config::ServerAddr;
+
+/// Keeps carriers' NAT tables open and measures the round trip.
+const PING_EVERY: Duration = Duration::from_secs(2);
+/// Two pings and their pongs lost: an encoder that is alive answers a ping within milliseconds.
+const SILENCE: Duration = Duration::from_secs(5);
+/// A session that lasted this long was a good one; before that, its end counts as one more failure.
+const LASTING: Duration = Duration::from_secs(10);
+/// How long frames may finish at an encoder that is going away.
+const DRAIN_WITHIN: Duration = Duration::from_secs(30);
+
+/// One round trip on a slow link.
+const FAREWELL_WITHIN: Duration = Duration::from_millis(500);
+
+/// What the frame path needs to know.
+#[derive(Debug, Clone)]
+pub enum State {
+    /// No encoder now; why, in words.
+    Down(Arc<str>),
+    /// An encoder takes frames.
+    Up(Session),
+    /// No encoder will ever take this agent as it is; why, in words.
+    Hopeless(Arc<str>),
+}
+
+/// What the link is to do.
+pub struct Options {
+    /// Encoders, the preferred first.
+    pub servers: Vec<ServerAddr>,
+    /// Most frames on the wire at once.
+    pub max_in_flight: u16,
+    /// The heads' spaces at the time of a greeting.
+    pub spaces: Box<dyn Fn() -> Vec<SpaceId> + Send>,
+    /// Ends the task when every encoder refuses for good. Before the first welcome that is always so; after
+    /// it, a source that goes on for ever may live to see the encoders change.
+    pub give_up: bool,
+}
+
+/// A running link. Dropping it breaks the connection off; [`Link::close`] says goodbye first.
+#[derive(Debug)]
+pub struct Link {
+    state: watch::Receiver<State>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Link {
+    /// Starts connecting.
+    #[must_use]
+    pub fn start(dialer: Dialer, options: Options) -> Self {
+        let now = Instant::now();
+        let (publish, state) = watch::channel(State::Down("connecting to the first encoder".into()));
+        let (stop, stopped) = oneshot::channel();
+        let candidates = Candidates::new(options.servers.len(), now);
+        let keeper = Keeper { dialer, candidates, options, publish, was_up: false };
+        Self { state, stop, task: tokio::spawn(keeper.run(stopped)) }
+    }
+
+    /// The state now and its changes.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Says goodbye and waits a little until that is sent.
+    pub async fn close(self) {
+        // An error means that the task ended by itself.
+        let _ = self.stop.send(());
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the link ended badly: please report this");
+        }
+    }
+}
+
+struct Keeper {
+    dialer: Dialer,
+    candidates: Candidates,
+    options: Options,
+    publish: watch::Sender<State>,
+    was_up: bool,
+}
+
+/// Why a session ended.
+enum Ended {
+    /// The encoder asked us to go; frames may finish.
+    Left(Failure, Control),
+    /// It is gone.
+    Lost(Failure),
+    /// The agent stops.
+    Stopped(Control),
+}
+
+impl Keeper {
+    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        while !self.candidates.hopeless() || self.was_up && !self.options.give_up {
+            let index = match self.candidates.next(Instant::now()) {
+                Next::Try(index) => index,
+                Next::Wait(until) => {
+                    self.publish.send_replace(State::Down(self.candidates.words().into()));
+                    tokio::select! {
+                        () = tokio::time::sleep_until(until.into()) => continue,
+                        _ = &mut stop => return self.dialer.close().await,
+                    }
+                }
+            };
+            let server = self.options.servers[index].clone();
+            let spaces = (self.options.spaces)();
+            let dialed = tokio::select! {
+                dialed = self.dialer.dial(&server, spaces, self.options.max_in_flight) => dialed,
+                _ = &mut stop => return self.dialer.close().await,
+            };
+            match dialed {
+                Ok((session, control)) => {
+                    if !self.serve(index, session, control, &mut stop).await {
+                        return self.dialer.close().await;
+                    }
+                }
+                Err(failure) => self.failed(index, failure),
+            }
+        }
+        self.publish.send_replace(State::Hopeless(self.candidates.words().into()));
+        self.dialer.close().await;
+    }
+
+    /// Lives through one session; `false`: the agent stops.
+    async fn serve(
+        &mut self,
+        index: usize,
+        session: Session,
+        control: Control,
+        stop: &mut oneshot::Receiver<()>,
+    ) -> bool {
+        let welcome = session.welcome();
+        let (server, model, space) = (session.server(), &welcome.model, welcome.space.short());
+        tracing::info!(server, model, note = welcome.note, %space, "connected");
+        let start = Instant::now();
+        self.was_up = true;
+        self.candidates.welcomed(index);
+        self.publish.send_replace(State::Up(session.clone()));
+        let ended = accompany(&session, control, stop).await;
+        if start.elapsed() >= LASTING {
+            self.candidates.lasted(index);
+        }
+        match ended {
+            Ended::Stopped(control) => {
+                farewell(control).await;
+                return false;
+            }
+            Ended::Left(failure, control) => {
+                tracing::warn!("{failure}: moving on");
+                self.publish.send_replace(State::Down(failure.words.as_str().into()));
+                self.candidates.left(index, failure, Instant::now());
+                tokio::spawn(drain(session, control));
+            }
+            Ended::Lost(failure) => {
+                self.publish.send_replace(State::Down(failure.words.as_str().into()));
+                self.failed(index, failure);
+            }
+        }
+        true
+    }
+
+    fn failed(&mut self, index: usize, failure: Failure) {
+        let jitter = rand::rng().random_range(0.0..1.0);
+        let Failure { words, heals } = failure.clone();
+        let failures = self.candidates.failed(index, failure, Instant::now(), jitter);
+        // What a person must act on is said every time; what heals by itself, ever more rarely.
+        if heals != Heals::Soon || failures.is_power_of_two() {
+            tracing::warn!(failures, "{words}");
+        }
+        self.publish.send_replace(State::Down(self.candidates.words().into()));
+    }
+}
+
+/// Pings, and listens, until the session ends.
+async fn accompany(session: &Session, mut control: Control, stop: &mut oneshot::Receiver<()>) -> Ended {
+    let mut ticks = interval(PING_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = Instant::now();
+    let mut id = 0;
+    loop {
+        tokio::select! {
+            _ = &mut *stop => return Ended::Stopped(control),
+            message = control.reader.next::<EncoderToAgentMsg>() => match message {
+                Ok(Some(EncoderToAgentMsg::Pong(pong))) => {
+                    heard = Instant::now();
+                    tracing::debug!(id = pong.id, rtt = ?session.connection().rtt(), "pong");
+                }
+                Ok(Some(EncoderToAgentMsg::Goodbye(goodbye))) => return said_goodbye(session, &goodbye, control),
+                other => return Ended::Lost(broken(session, other)),
+            },
+            _ = ticks.tick() => {
+                if heard.elapsed() > SILENCE {
+                    let words = format!("no sign of life from {} for {} s", session.server(), SILENCE.as_secs());
+                    session.end(close::OK, &words);
+                    return Ended::Lost(Failure { words, heals: Heals::Soon });
+                }
+                id += 1;
+                let ping = AgentToEncoderMsg::Ping(Ping { id, sent_us: wall_clock_us() });
+                if let Err(error) = write_msg(&mut control.send, &ping, MAX_CONTROL_BYTES).await {
+                    return Ended::Lost(broken(session, Err(error)));
+                }
+            }
+        }
+    }
+}
+
+fn said_goodbye(session: &Session, goodbye: &Goodbye, control: Control) -> Ended {
+    let heals = match goodbye.reason {
+        GoodbyeReason::Revoked => Heals::ByPerson,
+        _ => Heals::Soon,
+    };
+    let failure = Failure { words: format!("{} said goodbye: {goodbye}", session.server()), heals };
+    match goodbye.reason {
+        GoodbyeReason::Draining | GoodbyeReason::Shutdown => Ended::Left(failure, control),
+        _ => {
+            session.end(close::OK, &failure.words);
+            Ended::Lost(failure)
+        }
+    }
+}
+
+/// The control stream brought something other than a pong or a farewell.
+fn broken(session: &Session, message: Result<Option<EncoderToAgentMsg>, WireError>) -> Failure {
+    if let Some(reason) = session.connection().close_reason() {
+        return session.why_lost(&reason);
+    }
+    let what = match message {
+        Ok(None) => "it ended the control stream".to_owned(),
+        Ok(Some(_)) => "it greeted twice".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let words = format!("{} broke the protocol: {what}", session.server());
+    session.end(close::MALFORMED, &words);
+    Failure { words, heals: Heals::Soon }
+}
+
+/// Lets frames in flight finish at an encoder that goes away.
+async fn drain(session: Session, control: Control) {
+    tokio::select! {
+        _ = timeout(DRAIN_WITHIN, session.drained()) => {}
+        _ = session.connection().closed() => {}
+    }
+    farewell(control).await;
+    session.end(close::OK, "the agent moved on to another encoder");
+}
+
+async fn farewell(mut control: Control) {
+    let goodbye = AgentToEncoderMsg::Goodbye(Goodbye::new(GoodbyeReason::Shutdown, ""));
+    // The connection may be gone already, and then nobody needs the farewell.
+    let _ = write_msg(&mut control.send, &goodbye, MAX_CONTROL_BYTES).await;
+    let _ = control.send.finish();
+    // Closing the connection at once would throw the farewell away.
+    let _ = timeout(FAREWELL_WITHIN, control.send.stopped()).await;
+}
+
+fn wall_clock_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
