@@ -104,18 +104,18 @@ fn check_to_end(jpeg: &[u8], limits: &Limits) -> Result<(Header, usize), JpegErr
 pub fn decode(jpeg: &[u8], limits: &Limits) -> Result<Rgb, JpegError> {
     let (header, end) = check_to_end(jpeg, limits)?;
     if header.progressive {
-        return decode_with(jpeg, header, DecoderOptions::default());
+        return decode_as(jpeg, header);
     }
     // Given an end marker, zune-jpeg fills whatever is missing before it, in its strict mode too. Without one it
     // says that the data ran out. The zeros are what it may read ahead at the end of a whole frame.
     let mut open_ended = Vec::with_capacity(end + READ_AHEAD);
     open_ended.extend_from_slice(&jpeg[..end]);
     open_ended.resize(end + READ_AHEAD, 0);
-    decode_with(&open_ended, header, DecoderOptions::default())
+    decode_as(&open_ended, header)
 }
 
-fn decode_with(jpeg: &[u8], header: Header, options: DecoderOptions) -> Result<Rgb, JpegError> {
-    let options = options
+fn decode_as(jpeg: &[u8], header: Header) -> Result<Rgb, JpegError> {
+    let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(header.width as usize)
         .set_max_height(header.height as usize)
@@ -133,7 +133,8 @@ fn explain(error: DecodeErrors) -> JpegError {
     }
 }
 
-/// Encodes as baseline JPEG with the standard Huffman tables: the same pixels give the same bytes.
+/// Encodes as baseline JPEG with the standard Huffman tables: the same pixels give the same bytes on every
+/// processor (integer arithmetic, no SIMD variant; see the workspace's `Cargo.toml`).
 ///
 /// Chroma is averaged over the pixels it stands for (not taken from one of them). `quality` is 1 to 100 on
 /// libjpeg's scale; values outside are clamped. Panics if a side is over 65,535 pixels or `data` is not
