@@ -1,12 +1,175 @@
 //! `dc-encoder model …`
 
-use clap::Subcommand;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+
+use crate::backend::{DeviceChoice, select};
+use crate::model::config::{Attention, LandmarkKind, Origin};
+use crate::model::file::{self, Precision};
+use crate::model::import::{self, ClassToken};
+use crate::model::inspect::Report;
+use crate::model::preset::{PRESETS, Preset};
+use crate::model::{Model, init, tensors};
 
 /// Subcommands of `dc-encoder model`.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Make a model with random weights from a preset and a seed
+    Init(Init),
+    /// Print what a model is and what a frame costs
+    Inspect(Inspect),
+    /// Convert a transformers ViT-MAE checkpoint
+    Import(Import),
+}
+
+/// Arguments of `model init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Shape of the model: demo, seed-80m, hires or hires-fine
+    #[arg(long, value_parser = parse_preset)]
+    preset: Preset,
+    /// Seed of the weights: the same seed gives the same weights on every machine
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder to write config.json and model.safetensors to
+    #[arg(long)]
+    out: PathBuf,
+    /// How the weights are stored
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
+    /// Also make the decoder that pretraining uses
+    #[arg(long)]
+    with_decoder: bool,
+}
+
+/// Arguments of `model inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The model folder
+    model: PathBuf,
+    /// Device to open it on: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `model import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The checkpoint: a folder with config.json and model.safetensors
+    checkpoint: PathBuf,
+    /// Folder to write config.json and model.safetensors to
+    #[arg(long)]
+    out: PathBuf,
+    /// Keep the class token (the numbers of transformers) or drop it
+    #[arg(long, value_enum, default_value_t)]
+    class_token: ClassToken,
+    /// Attention of the converted encoder
+    #[arg(long, value_enum, default_value_t)]
+    attention: Attention,
+    /// Landmarks of Nyström attention [default: 256]
+    #[arg(long)]
+    landmarks: Option<usize>,
+    /// What a landmark is the mean of
+    #[arg(long, value_enum, default_value_t)]
+    landmark_kind: LandmarkKind,
+    /// Another input size, as HEIGHTxWIDTH: positions are interpolated bicubically
+    #[arg(long, value_parser = parse_size)]
+    size: Option<(usize, usize)>,
+    /// Leave the pretraining decoder behind
+    #[arg(long)]
+    encoder_only: bool,
+    /// How the weights are stored
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
+}
 
 /// Runs the subcommand.
 pub fn run(command: Command) -> anyhow::Result<()> {
-    match command {}
+    let out = &mut io::stdout().lock();
+    match command {
+        Command::Init(args) => run_init(&args, out),
+        Command::Inspect(args) => run_inspect(&args, out),
+        Command::Import(args) => run_import(args, out),
+    }
+}
+
+fn parse_preset(name: &str) -> Result<Preset, String> {
+    Preset::find(name).ok_or_else(|| {
+        let known: Vec<String> =
+            PRESETS.iter().map(|preset| format!("  {:<11} {}", preset.name, preset.about)).collect();
+        format!("unknown preset; the presets are\n{}", known.join("\n"))
+    })
+}
+
+fn parse_size(text: &str) -> Result<(usize, usize), String> {
+    let (height, width) = text.split_once('x').ok_or("want HEIGHTxWIDTH, for example 576x960")?;
+    let side = |text: &str| text.parse::<usize>().map_err(|error| format!("{text:?}: {error}"));
+    Ok((side(height)?, side(width)?))
+}
+
+fn run_init(args: &Init, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut config = args.preset.config();
+    if !args.with_decoder {
+        config.decoder = None;
+    }
+    config.weights = Some(Origin::Random { seed: args.seed });
+    let weights = init::random(&config, args.seed)?;
+    file::save(&args.out, &config, &weights, args.precision, false)?;
+    let (encoder, decoder) = tensors::parameters(&config);
+    let millions = (encoder + decoder) as f64 / 1e6;
+    writeln!(
+        out,
+        "{}: {} with {} ({millions:.1}M parameters): good for tests and timing, not for answers",
+        args.out.display(),
+        args.preset.name,
+        config.note()
+    )?;
+    Ok(())
+}
+
+fn run_inspect(args: &Inspect, out: &mut dyn Write) -> anyhow::Result<()> {
+    let opened = select(args.device)?;
+    let model = Model::load(&args.model, &opened.device)?;
+    let report = Report::new(&model, &opened);
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, &report).context("writing the report")?;
+        writeln!(out)?;
+    } else {
+        report.write(out)?;
+    }
+    Ok(())
+}
+
+fn run_import(args: Import, out: &mut dyn Write) -> anyhow::Result<()> {
+    if args.landmarks == Some(0) {
+        bail!("--landmarks 0 leaves nothing to attend to: use --attention exact instead");
+    }
+    let options = import::Options {
+        class_token: args.class_token,
+        attention: args.attention,
+        landmarks: args.landmarks,
+        landmark_kind: args.landmark_kind,
+        size: args.size,
+        encoder_only: args.encoder_only,
+    };
+    let (config, weights) = import::vit_mae(&args.checkpoint, &options)?;
+    file::save(&args.out, &config, &weights, args.precision, false)?;
+    let (encoder, _) = tensors::parameters(&config);
+    writeln!(
+        out,
+        "{}: {:.1}M parameters, {}x{} pixels, {} tokens; the embedding is the mean of the {}-wide tokens",
+        args.out.display(),
+        encoder as f64 / 1e6,
+        config.height,
+        config.width,
+        config.tokens(),
+        config.dim
+    )?;
+    Ok(())
 }

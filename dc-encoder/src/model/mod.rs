@@ -17,9 +17,13 @@ use protocol::SpaceId;
 
 pub mod attention;
 pub mod config;
+pub mod cost;
 mod encoder;
 mod error;
 pub mod file;
+pub mod import;
+pub mod init;
+pub mod inspect;
 pub mod layers;
 pub mod mae;
 pub mod ops;

@@ -10,6 +10,11 @@ use crate::model::ops::softmax;
 /// heads would otherwise take 2.6 GB. Small enough to keep memory flat, large enough that products stay efficient.
 const MAX_SCORES: usize = 16 << 20;
 
+/// Numbers of the attention matrix held at once for one image.
+pub(crate) fn scores_held(heads: usize, queries: usize, keys: usize) -> usize {
+    (heads * queries * keys).min(MAX_SCORES.max(heads * keys))
+}
+
 /// Exact attention `softmax(q kᵀ) v`: `q`, `k`, `v` `[batch, heads, tokens, dim_head]` to the same.
 ///
 /// Long sequences are taken in runs of queries, so that the whole matrix never exists.

@@ -16,6 +16,7 @@ mod kernels;
 mod landmarks;
 mod pinv;
 
+pub(crate) use kernels::scores_held;
 pub use kernels::{conv_residual, exact, nystrom};
 pub use landmarks::{BlockGrid, Landmarks, bounds};
 pub use pinv::pinv;
@@ -99,8 +100,8 @@ impl Attention {
         self.out.forward(&joined)
     }
 
-    /// Scaled queries, keys and values, each `[batch, heads, tokens, dim_head]`.
-    fn project(&self, x: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+    /// Scaled queries, keys and values of `[batch, tokens, dim]`, each `[batch, heads, tokens, dim_head]`.
+    pub fn project(&self, x: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
         let (batch, tokens, _) = x.dims3()?;
         let Shape { heads, dim_head, .. } = self.shape;
         let qkv = self.qkv.forward(x)?.reshape((batch, tokens, 3, heads, dim_head))?;
