@@ -93,7 +93,8 @@ mod tests {
         let answer = r#"{"camera":"a","seq":1,"captured_at":"2026-06-01T00:00:00.000Z","head":"people-count",
             "release":"0123456789ab","value":2.5,"unit":"people","interval":null,"stale":false,"age_ms":12.0,"ms":{}}"#;
         assert!(Line::parse(answer).unwrap().is_answer());
-        let dropped = r#"{"camera":"a","seq":2,"captured_at":"2026-06-01T00:00:00.000Z","dropped":"no link"}"#;
+        let dropped =
+            r#"{"camera":"a","seq":2,"captured_at":"2026-06-01T00:00:00.000Z","dropped":"no link"}"#;
         let dropped = Line::parse(dropped).unwrap();
         assert!(!dropped.is_answer() && dropped.dropped.is_some());
     }

@@ -2,10 +2,12 @@
 //! programs as processes. Nothing here is needed to run the product.
 //!
 //! ```text
-//! plaza (frames with truth) ─► process (dc-encoder, edge-agent as children) ─► answers ─► demo's table, tests
+//! plaza (frames with truth) ─► setup, process (dc-encoder, edge-agent as children) ─► answers ─► demo, tests
 //! ```
 
 pub mod answers;
 pub mod demo;
+pub mod hls;
 pub mod plaza;
 pub mod process;
+pub mod setup;

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use tests::demo::{Options, run};
+use tests::{
+    demo::{Options, run},
+    setup,
+};
 
 /// Show the main job: an encoder server and an agent as processes over QUIC on loopback
 #[derive(Debug, Parser)]
@@ -32,11 +35,13 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let options = Options {
-        preset: args.preset,
+        setup: setup::Options {
+            preset: args.preset,
+            training_frames: args.training_frames,
+            live_frames: args.live_frames,
+        },
         source: args.source.filter(|source| !source.is_empty()),
         watch: Duration::from_secs(args.seconds),
-        training_frames: args.training_frames,
-        live_frames: args.live_frames,
         keep: args.keep,
     };
     match run(&options) {

@@ -14,36 +14,26 @@ use anyhow::{Context, bail};
 
 use crate::{
     answers::Line,
-    process::{self, Running},
+    setup::{self, Prepared, Server, prepare},
 };
 
-mod prepare;
-pub mod steps;
 mod summary;
 mod table;
 
-pub use prepare::{CAMERA, Prepared};
-
 /// Frame rate of the live part, frames per second.
 const FPS: u32 = 5;
-/// A server that loads a demo model is ready long before this.
-const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Programs that were asked to end have this long.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// What to show.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Preset of the encoder.
-    pub preset: String,
+    /// The encoder, the heads and the plaza's live part.
+    pub setup: setup::Options,
     /// The user's own footage; the synthetic plaza otherwise.
     pub source: Option<String>,
     /// With the user's footage: how long to watch.
     pub watch: Duration,
-    /// Labelled frames the heads are trained on.
-    pub training_frames: u32,
-    /// Frames of the live part.
-    pub live_frames: u32,
     /// Keep everything in this folder instead of a temporary one.
     pub keep: Option<PathBuf>,
 }
@@ -56,8 +46,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
     let dir = options.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let prepared = prepare::prepare(&dir, options)?;
-    let mut server = serve(&prepared, &dir)?;
+    let prepared = prepare(&dir, &options.setup)?;
+    let mut server = prepared.serve(&dir, "127.0.0.1:0")?;
+    println!("\ndc-encoder (pid {}) serves on {}", server.encoder.pid(), server.address);
     let lines = watch(&prepared, &server, options, &dir)?;
     let status = server.encoder.stop(STOP_WITHIN)?;
     if !status.success() {
@@ -70,55 +61,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Server {
-    encoder: Running,
-    address: String,
-}
-
-fn serve(prepared: &Prepared, dir: &Path) -> anyhow::Result<Server> {
-    let ready = dir.join("ready");
-    let _ = std::fs::remove_file(&ready);
-    let mut encoder = Running::start(
-        "dc-encoder",
-        [
-            "serve".as_ref(),
-            "--listen".as_ref(),
-            "127.0.0.1:0".as_ref(),
-            "--model".as_ref(),
-            prepared.model.as_os_str(),
-            "--pki".as_ref(),
-            prepared.pki.as_os_str(),
-            "--ready-file".as_ref(),
-            ready.as_os_str(),
-        ],
-        &dir.join("dc-encoder.log"),
-    )?;
-    let address = encoder.wait_for_file(&ready, READY_WITHIN)?.trim().to_owned();
-    println!("\ndc-encoder (pid {}) serves on {address}", encoder.pid());
-    Ok(Server { encoder, address })
-}
-
 fn watch(prepared: &Prepared, server: &Server, options: &Options, dir: &Path) -> anyhow::Result<Vec<Line>> {
-    let identity = prepared.pki.join("cameras").join(CAMERA);
-    let mut args: Vec<String> = vec!["run".into()];
     let source = options.source.clone().unwrap_or_else(|| format!("list:{}", prepared.live.display()));
-    for (flag, value) in [
-        ("--source", source.clone()),
-        ("--server", server.address.clone()),
-        ("--identity", identity.display().to_string()),
-        ("--camera", CAMERA.to_owned()),
-        ("--format", "json".to_owned()),
-    ] {
-        args.extend([flag.to_owned(), value]);
-    }
+    let fps = FPS.to_string();
+    let mut args = vec!["--source", &source];
     if options.source.is_none() {
-        args.extend(["--fps".to_owned(), FPS.to_string()]);
+        args.extend(["--fps", &fps]);
     }
-    for head in &prepared.heads {
-        args.extend(["--head".to_owned(), head.display().to_string()]);
-    }
-    let log = dir.join("edge-agent.log");
-    let mut agent = Running::start("edge-agent", &args, &log)?;
+    let mut agent = prepared.agent(dir, &server.address, &args)?;
     println!("edge-agent (pid {}) sends {} over QUIC\n", agent.pid(), shown_source(options));
     let stdout = agent.stdout().context("the agent's output is piped")?;
     let mut table = table::Table::new(&prepared.truth);
@@ -144,6 +94,6 @@ fn watch(prepared: &Prepared, server: &Server, options: &Options, dir: &Path) ->
 fn shown_source(options: &Options) -> String {
     match &options.source {
         Some(source) => shared::telemetry::redact_url(source),
-        None => format!("{} live plaza frames at {FPS} per second", options.live_frames),
+        None => format!("{} live plaza frames at {FPS} per second", options.setup.live_frames),
     }
 }

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::bail;
 
-use super::{Options, Prepared};
+use super::Options;
 use crate::{
     answers::{Line, STAGES, circular_distance, quantile},
     plaza::Truth,
+    setup::Prepared,
 };
 
 const MINUTES_PER_DAY: f64 = 1440.0;
@@ -18,9 +19,8 @@ const MINUTES_PER_DAY: f64 = 1440.0;
 /// No answer came back, or, on the plaza, a head answered nothing.
 pub(super) fn print(lines: &[Line], prepared: &Prepared, options: &Options) -> anyhow::Result<()> {
     let answers: Vec<&Line> = lines.iter().filter(|line| line.is_answer()).collect();
-    let over_the_wire = |line: &&&Line| {
-        line.ms.as_ref().is_some_and(|ms| ms.get("encode").copied().unwrap_or(0.0) > 0.0)
-    };
+    let over_the_wire =
+        |line: &&&Line| line.ms.as_ref().is_some_and(|ms| ms.get("encode").copied().unwrap_or(0.0) > 0.0);
     if answers.iter().filter(over_the_wire).count() == 0 {
         bail!("no answer came back over QUIC: see the lines above");
     }
@@ -61,7 +61,8 @@ fn errors(answers: &[&Line], prepared: &Prepared) -> anyhow::Result<()> {
         mean(counts.iter().map(|(value, truth)| count_error(*value, truth))),
         mean(counts.iter().map(|(_, truth)| count_error(usual, truth))),
     );
-    let clock_error = |answer: f64, truth: &Truth| circular_distance(answer, truth.minute_of_day, MINUTES_PER_DAY);
+    let clock_error =
+        |answer: f64, truth: &Truth| circular_distance(answer, truth.minute_of_day, MINUTES_PER_DAY);
     // The best constant on the training frames, to the quarter of an hour.
     let constant = (0..96).map(|k| f64::from(k) * 15.0).min_by(|a, b| {
         let error = |c: f64| mean(prepared.training.iter().map(|l| clock_error(c, &l.truth)));

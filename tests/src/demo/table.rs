@@ -73,7 +73,13 @@ fn heading() -> String {
     let stages: Vec<String> = STAGES.iter().map(|stage| format!("{stage:>7.7}")).collect();
     format!(
         "{:>5} {:>6} {:>6} {:>7} {:>7} {:>8} |{}  (ms)",
-        "frame", "people", "answer", "clock", "answer", "total", stages.join("")
+        "frame",
+        "people",
+        "answer",
+        "clock",
+        "answer",
+        "total",
+        stages.join("")
     )
 }
 

@@ -53,7 +53,7 @@ pub fn render(dir: &Path, plan: &Plan, progress: impl Fn() + Sync) -> anyhow::Re
             let (image, truth) = plaza.frame(Clock(plan.start.0 + f64::from(k) * plan.step_s));
             let file = format!("frames/{:06}.jpg", k + 1);
             let path = dir.join(&file);
-            fs::write(&path, jpeg::encode(&image, QUALITY, Chroma::C420)?)
+            fs::write(&path, jpeg::encode(&image, QUALITY, Chroma::C420))
                 .with_context(|| format!("cannot write {}", path.display()))?;
             progress();
             Ok(Labelled { file, truth })

@@ -25,8 +25,6 @@ pub(super) struct Light {
     pub shadow: [f32; 2],
     /// Lamps and windows: 0 off, 1 on.
     pub lamps: f32,
-    /// Cover of the sky, 0 clear to 1 overcast.
-    pub clouds: f32,
 }
 
 impl Light {
@@ -43,7 +41,9 @@ impl Light {
         let azimuth = (day - 0.5) * 2.6;
         let reach = (1.0 / elevation.max(0.12).tan()).min(5.0);
         let evening = if day > 0.5 { 1.0 } else { 0.0 };
-        let tint = |r: f64, g: f64, b: f64, strength: f64| [r * strength, g * strength, b * strength].map(|v| v as f32);
+        let tint = |r: f64, g: f64, b: f64, strength: f64| {
+            [r * strength, g * strength, b * strength].map(|v| v as f32)
+        };
         let ambient_strength = 0.03 + daylight * (0.32 + 0.22 * cover);
         let sky_strength = 0.02 + daylight * (1.0 - 0.25 * cover);
         let glow = warm * daylight * (1.0 - cover);
@@ -56,7 +56,6 @@ impl Light {
             ],
             shadow: [(-azimuth.sin() * reach) as f32, (-azimuth.cos() * reach * 0.7) as f32],
             lamps: (1.0 - smoothstep(0.05, 0.4, daylight)) as f32,
-            clouds: cover as f32,
         }
     }
 }

@@ -121,8 +121,9 @@ mod tests {
         let empty = render::render(&plaza.scene, &light, &[], noise);
         let [x, y, w, h] = with.iter().find(|walker| walker.mostly_inside()).unwrap().bounding_box();
         let centre = ((y + h * 0.45) as usize * WIDTH as usize + (x + w * 0.5) as usize) * 3;
-        let change: i32 =
-            (0..3).map(|c| (i32::from(full.data[centre + c]) - i32::from(empty.data[centre + c])).abs()).sum();
+        let change: i32 = (0..3)
+            .map(|c| (i32::from(full.data[centre + c]) - i32::from(empty.data[centre + c])).abs())
+            .sum();
         assert!(change > 20, "the person's box shows no person: change {change}");
     }
 
@@ -142,7 +143,8 @@ mod tests {
             (0..300).map(|k| walkers::present(5, Clock::at(0, 480.0 + f64::from(k))).len()).collect();
         assert!(counts.iter().max() > counts.iter().min(), "{counts:?}");
         let night: usize = (0..60).map(|k| walkers::present(5, Clock::at(0, f64::from(k))).len()).sum();
-        let noon: usize = (0..60).map(|k| walkers::present(5, Clock::at(0, 720.0 + f64::from(k))).len()).sum();
+        let noon: usize =
+            (0..60).map(|k| walkers::present(5, Clock::at(0, 720.0 + f64::from(k))).len()).sum();
         assert!(noon > 2 * night, "noon {noon}, night {night}");
     }
 

@@ -51,7 +51,8 @@ fn background(scene: &Scene, light: &Light) -> Canvas {
             // The facades look south: the sun lights them at noon and grazes them at its ends.
             Surface::Facade => std::array::from_fn(|c| albedo[c] * (light.ambient[c] + 0.7 * light.sun[c])),
             Surface::Window => std::array::from_fn(|c| {
-                albedo[c] * (light.ambient[c] + light.sun[c]) + 0.25 * light.sky[0][c] * (1.0 - light.lamps)
+                albedo[c] * (light.ambient[c] + light.sun[c])
+                    + 0.25 * light.sky[0][c] * (1.0 - light.lamps)
                     + 0.45 * light.lamps * glow[c]
             }),
         })

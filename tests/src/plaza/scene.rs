@@ -76,7 +76,9 @@ impl Scene {
             .unzip();
         let mut rng = hash::rng(seed, &[STREAM_SCENE, 2]);
         let posts = (0..4)
-            .map(|k| [-14.0 + 9.0 * k as f32 + rng.random_range(-1.0..1.0), rng.random_range(14.0..30.0), 4.5])
+            .map(|k| {
+                [-14.0 + 9.0 * k as f32 + rng.random_range(-1.0..1.0), rng.random_range(14.0..30.0), 4.5]
+            })
             .collect();
         Self { surfaces, albedo, posts }
     }

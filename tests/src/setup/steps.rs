@@ -11,7 +11,7 @@ const QUIET_EVERY: Duration = Duration::from_secs(2);
 
 /// Prints numbered steps to standard output.
 #[derive(Debug)]
-pub struct Steps {
+pub(super) struct Steps {
     total: u32,
     current: u32,
     terminal: bool,
@@ -19,7 +19,7 @@ pub struct Steps {
 
 impl Steps {
     /// A run of `total` steps.
-    pub fn new(total: u32) -> Self {
+    pub(super) fn new(total: u32) -> Self {
         Self { total, current: 0, terminal: std::io::stdout().is_terminal() }
     }
 
@@ -27,7 +27,7 @@ impl Steps {
     ///
     /// # Errors
     /// Whatever `work` fails with.
-    pub fn run<T: Send>(
+    pub(super) fn run<T: Send>(
         &mut self,
         what: &str,
         amount: u64,
@@ -63,7 +63,11 @@ fn show(counter: &AtomicU64, amount: u64, started: Instant, terminal: bool) {
         (_, 0) => format!("      {seconds:.0} s"),
         (done, amount) => format!("      {done}/{amount}, {seconds:.0} s"),
     };
-    if terminal { print!("\r\x1b[2K{progress}") } else { println!("{progress}") }
+    if terminal {
+        print!("\r\x1b[2K{progress}")
+    } else {
+        println!("{progress}")
+    }
     // Progress that cannot be shown is no reason to stop.
     let _ = std::io::stdout().flush();
 }
