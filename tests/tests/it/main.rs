@@ -1,2 +1,8 @@
-//! Integration tests: one binary, one module a subject.
+//! Whole-system tests: the real programs as processes, on loopback.
 #![allow(clippy::unwrap_used, missing_docs)]
+
+mod agent;
+mod demo;
+mod faults;
+mod live;
+mod main_job;
