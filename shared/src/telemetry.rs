@@ -245,8 +245,11 @@ mod tests {
     fn json_lines_are_json() {
         let captured = Captured::default();
         let writer = captured.clone();
-        let subscriber =
-            tracing_subscriber::fmt().event_format(JsonLines).with_writer(move || writer.clone()).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .event_format(JsonLines)
+            .with_writer(move || writer.clone())
+            .finish();
         tracing::subscriber::with_default(subscriber, || {
             let _span = tracing::info_span!("session", camera = "plaza-1").entered();
             tracing::warn!(frames = 3, "two \"lines\"\nof text");

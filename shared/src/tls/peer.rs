@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 /// Longest camera name: it becomes a folder name, a log field and a metric label.
@@ -17,7 +18,8 @@ const CAMERA_URI: &str = "fth://camera/";
 const ROLE_URI: &str = "fth://role/";
 
 /// What a certificate's holder may do, from its SAN URI `fth://role/ROLE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// A camera box: sends frames.
     Camera,

@@ -7,5 +7,6 @@ mod head;
 mod jpeg;
 mod picture;
 mod pixels;
-mod uplink;
 mod tls;
+mod uplink;
+mod wire;
