@@ -1,10 +1,248 @@
 //! `dc-encoder serve`
+//!
+//! Configuration: defaults, then `--config FILE`, then `--set KEY=VALUE`, then the flags; every flag can also
+//! be an `FTH_…` variable.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::ValueEnum;
+use serde::Deserialize as _;
+use shared::telemetry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::backend::{self, BackendInfo, DeviceChoice};
+use crate::serve::{Config, ServeError, Server, ServerHandle};
 
 /// Arguments of `dc-encoder serve`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Configuration file (TOML)
+    #[arg(long, env = "FTH_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Model folder, from `dc-encoder model init` or `import`
+    #[arg(long, env = "FTH_MODEL", value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Folder with the server's certificate and the revocation list, from `dc-encoder pki init`
+    #[arg(long, env = "FTH_PKI", value_name = "DIR")]
+    pki: Option<PathBuf>,
+    /// Address and UDP port; port 0 takes a free one and says which
+    #[arg(long, env = "FTH_LISTEN", value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// auto, cpu or cuda:N
+    #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE")]
+    device: Option<String>,
+    /// Write the bound address to this file once ready
+    #[arg(long, env = "FTH_READY_FILE", value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Set any key of the configuration, such as `limits.max_in_flight=4` or `timeouts.drain=30s`
+    #[arg(long = "set", env = "FTH_SET", value_name = "KEY=VALUE", value_delimiter = ',')]
+    set: Vec<String>,
+    /// What to log: a level, or levels by module
+    #[arg(long, env = "FTH_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    log: String,
+    /// How log lines look
+    #[arg(long, env = "FTH_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> anyhow::Result<()> {
+///
+/// # Errors
+/// Whatever keeps the server from starting, or ends it; each says what to do.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let format = match args.log_format {
+        LogFormat::Text => telemetry::Format::Text,
+        LogFormat::Json => telemetry::Format::Json,
+    };
+    telemetry::init(&args.log, format)?;
+    let config = configure(args)?;
+    config.validate()?;
+    // Before the model is loaded: a missing certificate should not take a minute to be named.
+    let model = config.model.as_deref().ok_or(ServeError::NoModel)?;
+    if config.pki.is_none() {
+        return Err(ServeError::NoPki.into());
+    }
+    let device: DeviceChoice = config.device.parse()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    tracing::info!("loading the model {}", model.display());
+    let backend = open(model, device)?;
+    runtime.block_on(serve(&config, backend))
+}
+
+fn open(model: &Path, device: DeviceChoice) -> anyhow::Result<Box<dyn backend::Backend>> {
+    if !model.join("config.json").exists() {
+        let dir = model.display();
+        bail!(
+            "no model in {dir}: make one with `dc-encoder model init --preset demo --seed 1 --out {dir}`, or point \
+             --model at a folder with config.json and model.safetensors"
+        );
+    }
+    Ok(backend::open(model, device)?)
+}
+
+async fn serve(config: &Config, backend: Box<dyn backend::Backend>) -> anyhow::Result<()> {
+    let info = backend.info();
+    // Before anyone can know that the server runs, so that no signal ends it unheard.
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let mut server = Server::start(config, backend)?;
+    announce(&info, &server);
+    tokio::select! {
+        ended = server.ended() => return Ok(ended?),
+        name = signals.next() => tracing::info!("{name}: draining; a second signal ends at once"),
+    }
+    tokio::select! {
+        ended = server.shutdown() => ended?,
+        name = signals.next() => bail!("{name} again: ended without draining"),
+    }
+    tracing::info!("ended");
     Ok(())
+}
+
+/// The lines a person looks for after starting a server.
+fn announce(info: &BackendInfo, server: &ServerHandle) {
+    let BackendInfo { device, path, reason, model, note, space, .. } = info;
+    let (height, width) = info.input;
+    let (rows, cols, _) = info.grid;
+    tracing::info!(
+        "model {model}: input {width}×{height}, {} tokens, embedding {}",
+        rows * cols,
+        info.embed_dim
+    );
+    tracing::info!("embedding space {space}");
+    tracing::info!("device {device} ({path}){}{reason}", if reason.is_empty() { "" } else { ": " });
+    if !note.is_empty() {
+        tracing::warn!("WEIGHTS: {note}");
+    }
+    tracing::info!("serving on {} (UDP)", server.local_addr());
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn configure(args: Args) -> anyhow::Result<Config> {
+    let mut config: Config = match &args.config {
+        Some(path) => shared::config::load(path)?,
+        None => Config::default(),
+    };
+    if !args.set.is_empty() {
+        config = with_keys(args.config.as_deref(), &args.set)?;
+    }
+    let Args { model, pki, listen, device, ready_file, .. } = args;
+    config.model = model.or(config.model);
+    config.pki = pki.or(config.pki);
+    config.listen = listen.unwrap_or(config.listen);
+    config.device = device.unwrap_or(config.device);
+    config.ready_file = ready_file.or(config.ready_file);
+    Ok(config)
+}
+
+/// The configuration with single keys set over the file's.
+fn with_keys(file: Option<&Path>, keys: &[String]) -> anyhow::Result<Config> {
+    let mut table: toml::Table = match file {
+        Some(path) => shared::config::load(path)?,
+        None => toml::Table::new(),
+    };
+    for assignment in keys {
+        set_key(&mut table, assignment).with_context(|| format!("--set {assignment}"))?;
+    }
+    Config::deserialize(table).map_err(|error| anyhow!("--set {}: {}", keys.join(" --set "), error.message()))
+}
+
+fn set_key(table: &mut toml::Table, assignment: &str) -> anyhow::Result<()> {
+    let (key, value) = assignment.split_once('=').context("write KEY=VALUE")?;
+    let mut path: Vec<&str> = key.trim().split('.').collect();
+    let last = path.pop().filter(|key| !key.is_empty()).context("write KEY=VALUE")?;
+    let mut at = table;
+    for part in path {
+        let next = at.entry(part).or_insert_with(|| toml::Table::new().into());
+        at = next.as_table_mut().with_context(|| format!("{part} is not a table"))?;
+    }
+    at.insert(last.to_owned(), value_of(value.trim()));
+    Ok(())
+}
+
+/// A TOML value; what is none (`30s`, `4 MiB`, `auto`) is a string.
+fn value_of(text: &str) -> toml::Value {
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {text}"));
+    let value = parsed.ok().and_then(|mut table| table.remove("value"));
+    value.unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn configured(args: &[&str]) -> anyhow::Result<Config> {
+        configure(Command::try_parse_from([&["serve"], args].concat())?.args)
+    }
+
+    #[test]
+    fn flags_win_over_keys_and_keys_over_the_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(
+            b"device = \"cuda:1\"\nmodel = \"/from/file\"\n[limits]\nmax_in_flight = 3\nmax_pixels = 9\n",
+        )
+        .unwrap();
+        let path = file.path().to_str().unwrap();
+        let config = configured(&[
+            "--config",
+            path,
+            "--set",
+            "limits.max_in_flight=5",
+            "--set",
+            "timeouts.drain=30s",
+            "--device",
+            "cpu",
+        ])
+        .unwrap();
+        assert_eq!(config.device, "cpu");
+        assert_eq!(config.model, Some("/from/file".into()));
+        assert_eq!((config.limits.max_in_flight, config.limits.max_pixels), (5, 9));
+        assert_eq!(config.timeouts.drain, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_key_that_does_not_exist_is_named() {
+        for bad in ["limits.max_in_flite=5", "timeouts.drain=soon", "nonsense"] {
+            let error = format!("{:#}", configured(&["--set", bad]).unwrap_err());
+            assert!(error.contains(bad), "{error}");
+        }
+    }
 }

@@ -1,1 +1,352 @@
-//! Assembly of the server.
+//! Assembly of the server: configuration, endpoint, sessions, pipeline, device; start, drain, end.
+//!
+//! ```text
+//! Config ─► Server::start ─┬─ endpoint ─► accept loop ─► one session task a connection
+//!                          ├─ decode workers (threads)
+//!                          └─ driver (thread) owns the backend
+//! ServerHandle::shutdown ─► no new connections ─► goodbye to agents ─► frames in flight answered ─► closed
+//! ```
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle as Thread;
+use std::time::Duration;
+
+use protocol::{GridShape, InputSize, SessionLimits, VERSION, Welcome, close};
+use quinn::{Endpoint, IdleTimeout, Incoming, TransportConfig, VarInt};
+use shared::tls::{Failure, Identity, PkiPaths, ServerTls, WatchGuard};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use crate::backend::{Backend, BackendInfo};
+use crate::batch::driver::{self, Driver};
+use crate::batch::{Counts, Pipeline, Settings};
+use crate::decode;
+use crate::session::{self, Context, Live};
+
+pub mod config;
+mod error;
+
+pub use config::Config;
+pub use error::ServeError;
+
+/// Connections beyond the sessions: agents that are greeted, refused or on their way out.
+const SPARE_CONNECTIONS: usize = 64;
+
+/// With this many connections not yet validated, a client has to prove its address (QUIC Retry, RFC 9000 §8.1)
+/// before state is kept for it.
+const UNPROVEN_CONNECTIONS: usize = 32;
+
+/// Least that a connection may have received and unread; with longer frames, one longest frame. More waits on
+/// the agent's side. 1 MiB is what a link of 80 Mbit/s and 100 ms holds.
+const MIN_RECEIVE_WINDOW_BYTES: u32 = 1 << 20;
+
+/// How long the end of a connection may take to reach the agents.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Starts servers.
+#[derive(Debug)]
+pub struct Server;
+
+/// A running server. Dropped, it goes on until the runtime ends; [`shutdown`](Self::shutdown) ends it well.
+#[derive(Debug)]
+pub struct ServerHandle {
+    local_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    pipeline: Arc<Pipeline>,
+    task: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Server {
+    /// Starts a server with this backend; it is ready when this returns. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ServeError`], each with what to do about it.
+    pub fn start(config: &Config, backend: Box<dyn Backend>) -> Result<ServerHandle, ServeError> {
+        config.validate()?;
+        let pki = config.pki.as_deref().ok_or(ServeError::NoPki)?;
+        let tls = ServerTls::load(&PkiPaths::in_dir(pki))?;
+        for warning in tls.identity().warnings() {
+            tracing::warn!("{warning}");
+        }
+        let welcome = welcome(config, &backend.info());
+        let endpoint = listen(config, &tls)?;
+        let local_addr = endpoint.local_addr().map_err(|source| bind_error(config.listen, source))?;
+        let engine = Engine::start(config, backend, &welcome)?;
+        let (stop, draining) = watch::channel(false);
+        let context = Arc::new(Context {
+            welcome,
+            timeouts: config.timeouts.clone(),
+            pipeline: Arc::clone(&engine.pipeline),
+            memory: Arc::new(Semaphore::new(kib(config.limits.frame_memory.as_u64()))),
+            live: Live::new(config.limits.max_sessions, config.timeouts.silence),
+            revocations: tls.revocations().clone(),
+            draining,
+        });
+        let pipeline = Arc::clone(&engine.pipeline);
+        let running = Running {
+            endpoint,
+            context,
+            engine,
+            identity: tls.identity().clone(),
+            max_connections: config.limits.max_sessions.saturating_add(SPARE_CONNECTIONS),
+            sessions: JoinSet::new(),
+            _revocations: tls.revocations().watch(),
+        };
+        if let Some(path) = &config.ready_file {
+            write_ready_file(path, local_addr)?;
+        }
+        Ok(ServerHandle { local_addr, stop, pipeline, task: tokio::spawn(running.run()) })
+    }
+}
+
+impl ServerHandle {
+    /// The bound address: the real port where the configuration says 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// How many frames are where.
+    pub fn counts(&self) -> Counts {
+        self.pipeline.counts()
+    }
+
+    /// Waits until the server ends by itself: only because its device is beyond use. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ServeError::Device`].
+    pub async fn ended(&mut self) -> Result<(), ServeError> {
+        joined((&mut self.task).await)
+    }
+
+    /// Drains and ends: new connections are refused, agents are told to go elsewhere, frames in flight are
+    /// answered, within [`Timeouts::drain`](config::Timeouts::drain).
+    ///
+    /// # Errors
+    /// [`ServeError::Device`] if the device failed meanwhile.
+    pub async fn shutdown(self) -> Result<(), ServeError> {
+        self.stop.send_replace(true);
+        joined(self.task.await)
+    }
+}
+
+fn joined(ended: Result<Result<(), ServeError>, tokio::task::JoinError>) -> Result<(), ServeError> {
+    ended.unwrap_or_else(|error| Err(ServeError::Device(format!("the server task failed: {error}"))))
+}
+
+/// The threads behind the sessions.
+struct Engine {
+    pipeline: Arc<Pipeline>,
+    decoders: Vec<Thread<()>>,
+    driver: Driver,
+    /// Resolves when the driver returned.
+    ended: oneshot::Receiver<()>,
+}
+
+impl Engine {
+    fn start(config: &Config, backend: Box<dyn Backend>, welcome: &Welcome) -> Result<Self, ServeError> {
+        let queue = &config.queue;
+        let max_batch = queue.max_batch.min(backend.info().max_batch).max(1);
+        let threads = match queue.decode_threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        };
+        let pipeline = Pipeline::new(Settings {
+            per_camera: queue.per_camera,
+            total: queue.total,
+            // The next batch, and what the workers have in hand.
+            decoded_ahead: max_batch + threads,
+        });
+        let settings = decode::Settings {
+            limits: shared::image::Limits {
+                max_bytes: config.max_frame_bytes() as usize,
+                max_pixels: config.limits.max_pixels.into(),
+            },
+            width: welcome.input.width,
+            height: welcome.input.height,
+        };
+        let decoders = decode::spawn(&pipeline, settings, threads).map_err(ServeError::Thread)?;
+        let (on_end, ended) = oneshot::channel();
+        let on_end = move || {
+            // Nobody listens any more when the server is already ending.
+            let _ = on_end.send(());
+        };
+        let driver =
+            driver::spawn(backend, Arc::clone(&pipeline), max_batch, on_end).map_err(ServeError::Thread)?;
+        Ok(Self { pipeline, decoders, driver, ended })
+    }
+
+    /// Ends the threads. A device stuck in a batch is not waited for beyond `within`: the process ends anyway.
+    async fn end(self, within: Duration) -> Result<(), ServeError> {
+        self.pipeline.close();
+        let (decoders, driver) = (self.decoders, self.driver);
+        let joined = tokio::task::spawn_blocking(move || {
+            for decoder in decoders {
+                let _ = decoder.join();
+            }
+            driver.join().unwrap_or_else(|panic| Err(driver::panic_message(panic.as_ref()).to_owned()))
+        });
+        match timeout(within, joined).await {
+            Ok(Ok(ended)) => ended.map_err(ServeError::Device),
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!("the device is still busy: ending without waiting for it");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The accept loop and what it owns.
+struct Running {
+    endpoint: Endpoint,
+    context: Arc<Context>,
+    engine: Engine,
+    identity: Identity,
+    max_connections: usize,
+    sessions: JoinSet<()>,
+    _revocations: WatchGuard,
+}
+
+impl Running {
+    async fn run(mut self) -> Result<(), ServeError> {
+        let mut stop = self.context.draining.clone();
+        loop {
+            tokio::select! {
+                incoming = self.endpoint.accept() => match incoming {
+                    Some(incoming) => self.accept(incoming),
+                    None => break,
+                },
+                Some(_) = self.sessions.join_next() => {}
+                () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
+                _ = &mut self.engine.ended => break,
+            }
+        }
+        self.drain().await
+    }
+
+    fn accept(&mut self, incoming: Incoming) {
+        let open = self.endpoint.open_connections();
+        if open >= self.max_connections {
+            incoming.refuse();
+        } else if !incoming.remote_address_validated()
+            && open.saturating_sub(self.sessions.len()) >= UNPROVEN_CONNECTIONS
+        {
+            // Fails only for an address that is validated already.
+            let _ = incoming.retry();
+        } else {
+            let (context, identity) = (Arc::clone(&self.context), self.identity.clone());
+            self.sessions.spawn(handshake(incoming, context, identity));
+        }
+    }
+
+    async fn drain(mut self) -> Result<(), ServeError> {
+        let within = self.context.timeouts.drain;
+        self.endpoint.set_server_config(None);
+        let sessions = &mut self.sessions;
+        if !sessions.is_empty() {
+            tracing::info!(
+                sessions = sessions.len(),
+                "draining for at most {}",
+                humantime::format_duration(within)
+            );
+        }
+        let all_left = timeout(within, async { while sessions.join_next().await.is_some() {} });
+        if all_left.await.is_err() {
+            tracing::warn!(sessions = sessions.len(), "closing sessions that are still busy");
+        }
+        let ended = self.engine.end(LAST_WORDS).await;
+        self.sessions.abort_all();
+        self.endpoint.close(VarInt::from_u32(close::DRAINING), b"the encoder is shutting down");
+        let _ = timeout(LAST_WORDS, self.endpoint.wait_idle()).await;
+        ended
+    }
+}
+
+async fn handshake(incoming: Incoming, context: Arc<Context>, identity: Identity) {
+    let peer = incoming.remote_address();
+    let connecting = match incoming.accept() {
+        Ok(connecting) => connecting,
+        Err(error) => return log_failure(&error, peer, &identity),
+    };
+    match timeout(context.timeouts.handshake, connecting).await {
+        Ok(Ok(connection)) => session::run(connection, context).await,
+        Ok(Err(error)) => log_failure(&error, peer, &identity),
+        Err(_) => tracing::warn!(%peer, "the handshake took too long"),
+    }
+}
+
+fn log_failure<'a>(error: impl Into<Failure<'a>>, peer: SocketAddr, identity: &Identity) {
+    let name = peer.to_string();
+    let context = shared::tls::Context { identity, peer: &name, now: jiff::Timestamp::now() };
+    tracing::warn!("no connection: {}", shared::tls::explain(error, &context));
+}
+
+fn welcome(config: &Config, info: &BackendInfo) -> Welcome {
+    let size = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+    let (rows, cols, dim) = info.grid;
+    Welcome {
+        version: VERSION,
+        server: concat!("dc-encoder ", env!("CARGO_PKG_VERSION")).to_owned(),
+        model: info.model.clone(),
+        note: protocol::limits::clip(&info.note),
+        space: info.space,
+        embed_dim: size(info.embed_dim),
+        grid: (rows > 0).then(|| GridShape { rows: size(rows), cols: size(cols), dim: size(dim) }),
+        input: InputSize { width: size(info.input.1), height: size(info.input.0) },
+        limits: SessionLimits {
+            max_frame_bytes: config.max_frame_bytes(),
+            max_pixels: config.limits.max_pixels,
+            max_in_flight: config.limits.max_in_flight,
+        },
+    }
+}
+
+fn listen(config: &Config, tls: &ServerTls) -> Result<Endpoint, ServeError> {
+    // The control stream; frames in flight; and as many again that are answered or withdrawn, whose end has
+    // not reached both sides.
+    let streams = 1 + 2 * u32::from(config.limits.max_in_flight);
+    let mut server = tls.server_config(streams)?;
+    server.transport_config(Arc::new(transport(config, streams)?));
+    Endpoint::server(server, config.listen).map_err(|source| bind_error(config.listen, source))
+}
+
+fn transport(config: &Config, streams: u32) -> Result<TransportConfig, ServeError> {
+    let idle = IdleTimeout::try_from(config.timeouts.idle).map_err(|_| config::Invalid {
+        key: "timeouts.idle",
+        value: humantime::format_duration(config.timeouts.idle).to_string(),
+        why: "is beyond what QUIC can say".to_owned(),
+    })?;
+    let window = VarInt::from_u32(config.max_frame_bytes().max(MIN_RECEIVE_WINDOW_BYTES));
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(window)
+        .receive_window(window)
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(config.timeouts.keep_alive));
+    Ok(transport)
+}
+
+fn bind_error(address: SocketAddr, source: std::io::Error) -> ServeError {
+    ServeError::Bind { address, source }
+}
+
+/// Semaphores count in `u32` per request and `usize >> 3` in all: KiB fit both.
+fn kib(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(1024)).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+}
+
+/// Written beside and renamed: who sees the file sees the whole address.
+fn write_ready_file(path: &Path, address: SocketAddr) -> Result<(), ServeError> {
+    use std::io::Write;
+    let failed = |source| ServeError::ReadyFile { path: path.to_owned(), source };
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+    writeln!(file, "{address}").map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}

@@ -1,1 +1,106 @@
-//! One agent's connection.
+//! One agent's connection, from handshake to farewell.
+//!
+//! ```text
+//! connection ─► greet: certificate, Hello ─► admit ─► Welcome ─► control: Ping, Goodbye
+//!                        └──── Refused ◄───────┘                  └─ frame (one task each) ─► pipeline
+//! ```
+//! A session task owns its connection, its control stream and its frame tasks; when it ends, they end, and
+//! frames that still wait are cancelled. Nothing an agent sends reaches beyond its own session.
+//!
+//! States: greeting → serving → (draining: running frames are answered, new ones dropped) → closed with one of
+//! the codes in [`protocol::close`].
+
+use std::sync::Arc;
+
+use protocol::{EncoderToAgentMsg, Welcome, close, limits};
+use quinn::{Connection, ConnectionError, SendStream, VarInt};
+use shared::tls::Revocations;
+use shared::wire::{WireError, write_msg};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use crate::batch::Pipeline;
+use crate::serve::config::Timeouts;
+
+pub mod admit;
+mod control;
+mod frame;
+mod greet;
+mod live;
+
+pub(crate) use live::Live;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// What an accepted agent is told: space, model, input, limits.
+    pub(crate) welcome: Welcome,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) pipeline: Arc<Pipeline>,
+    /// Memory for received JPEGs of all sessions together, in KiB.
+    pub(crate) memory: Arc<Semaphore>,
+    pub(crate) live: Live,
+    pub(crate) revocations: Revocations,
+    /// Turns true when the server drains.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// Why a session ends: the close code, and the words for the agent and for our log.
+#[derive(Debug)]
+struct End {
+    code: u32,
+    message: String,
+}
+
+impl End {
+    fn new(code: u32, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    fn malformed(message: impl Into<String>) -> Self {
+        Self::new(close::MALFORMED, message)
+    }
+
+    /// A stream failed that the session cannot do without: the agent broke the protocol, or is gone.
+    fn of_stream(error: &WireError) -> Self {
+        let code = if error.is_connection_gone() { close::OK } else { close::MALFORMED };
+        Self::new(code, error.to_string())
+    }
+
+    /// The connection is gone: closing it is a formality.
+    fn lost(error: ConnectionError) -> Self {
+        Self::of_stream(&error.into())
+    }
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn run(connection: Connection, context: Arc<Context>) {
+    let peer = connection.remote_address();
+    let end = match greet::greet(&connection, &context).await {
+        Ok(session) => {
+            tracing::info!(camera = %session.hello.camera, agent = %session.hello.agent, %peer, "connected");
+            let camera = session.hello.camera.clone();
+            let end = session.serve().await;
+            tracing::info!(%camera, %peer, "disconnected: {}", end.message);
+            end
+        }
+        Err(end) => {
+            tracing::warn!(%peer, "turned away: {}", end.message);
+            end
+        }
+    };
+    connection.close(VarInt::from_u32(end.code), limits::clip(&end.message).as_bytes());
+}
+
+/// Writes a control message; an agent that does not read it in time has lost its session.
+async fn write_control(
+    send: &mut SendStream,
+    message: &EncoderToAgentMsg,
+    context: &Context,
+) -> Result<(), End> {
+    match timeout(context.timeouts.reply, write_msg(send, message, limits::MAX_CONTROL_BYTES)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(End::of_stream(&error)),
+        Err(_) => Err(End::malformed("the agent does not read its control stream")),
+    }
+}

@@ -1,2 +1,8 @@
 //! Integration tests: one binary, one module a subject.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod pki;
+mod serve_frames;
+mod serve_lifecycle;
+mod serve_sessions;
+mod serve_support;

@@ -1,0 +1,271 @@
+//! What a person can set: every limit by name, with its default and its reason.
+//!
+//! A TOML file, where keys that do not exist are errors; command-line flags and `FTH_…` variables on top
+//! (see [`crate::cli::serve`]).
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use protocol::limits::MAX_FRAME_BYTES;
+use serde::Deserialize;
+
+/// UDP port of the encoder, chosen freely above the registered services in common use.
+pub const DEFAULT_PORT: u16 = 4433;
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address and UDP port to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The model's folder (`config.json`, `model.safetensors`).
+    pub model: Option<PathBuf>,
+    /// The folder with the server's certificate, key, the authority's certificate and the revocation list.
+    pub pki: Option<PathBuf>,
+    /// `auto`, `cpu` or `cuda:N`.
+    pub device: String,
+    /// Where to write the bound address once the server is ready, for scripts.
+    pub ready_file: Option<PathBuf>,
+    /// What one agent, and all together, may take.
+    pub limits: Limits,
+    /// How frames wait.
+    pub queue: Queue,
+    /// How long anything may take.
+    pub timeouts: Timeouts,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)),
+            model: None,
+            pki: None,
+            device: "auto".to_owned(),
+            ready_file: None,
+            limits: Limits::default(),
+            queue: Queue::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// What one agent, and all together, may take.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Cameras connected at one time.
+    pub max_sessions: usize,
+    /// Frames of one agent without a reply at one time.
+    pub max_in_flight: u16,
+    /// Longest JPEG. A 4K frame at quality 95 is about 4 MiB.
+    pub max_frame_bytes: ByteSize,
+    /// Most pixels of a frame: 4096×4096 by default. Each decode worker may need three bytes a pixel.
+    pub max_pixels: u32,
+    /// Memory for received JPEGs of all agents together; at least `max_frame_bytes`.
+    pub frame_memory: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_sessions: 1024,
+            max_in_flight: 8,
+            max_frame_bytes: ByteSize::mib(4),
+            max_pixels: 4096 * 4096,
+            frame_memory: ByteSize::mib(256),
+        }
+    }
+}
+
+/// How frames wait.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Queue {
+    /// Frames of one camera that wait for a decoder, and again for the device; older ones are dropped as
+    /// superseded. Two keep the device busy without letting answers grow old.
+    pub per_camera: usize,
+    /// Frames of all cameras that wait for a decoder.
+    pub total: usize,
+    /// Most frames in one batch; the backend may set less.
+    pub max_batch: usize,
+    /// Decode workers; 0: one per core.
+    pub decode_threads: usize,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { per_camera: 2, total: 1024, max_batch: 32, decode_threads: 0 }
+    }
+}
+
+/// How long anything may take.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// TLS handshake.
+    #[serde(with = "humantime_serde")]
+    pub handshake: Duration,
+    /// From the handshake to a complete greeting.
+    #[serde(with = "humantime_serde")]
+    pub hello: Duration,
+    /// From the start of a frame's stream to its last byte.
+    #[serde(with = "humantime_serde")]
+    pub receive: Duration,
+    /// From a frame's header to its encoding, where the agent sets no shorter deadline.
+    #[serde(with = "humantime_serde")]
+    pub frame: Duration,
+    /// For an agent to take a reply or a control message.
+    #[serde(with = "humantime_serde")]
+    pub reply: Duration,
+    /// Without a sign of life the connection is given up.
+    #[serde(with = "humantime_serde")]
+    pub idle: Duration,
+    /// How often a quiet connection is asked for a sign of life; well below `idle` and `silence`.
+    #[serde(with = "humantime_serde")]
+    pub keep_alive: Duration,
+    /// A camera not heard from for this long gives way to another agent with its certificate.
+    #[serde(with = "humantime_serde")]
+    pub silence: Duration,
+    /// After a request to stop, frames in flight have this long to be answered.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            hello: Duration::from_secs(10),
+            receive: Duration::from_secs(10),
+            frame: Duration::from_secs(60),
+            reply: Duration::from_secs(10),
+            idle: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(2),
+            silence: Duration::from_secs(5),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A value that is of the right type and still cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value}: {why}")]
+pub struct Invalid {
+    /// The key with its table.
+    pub key: &'static str,
+    /// The value.
+    pub value: String,
+    /// What is wrong with it, and what would be right.
+    pub why: String,
+}
+
+impl Config {
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// The first value that cannot work.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        let Limits { max_sessions, max_in_flight, max_frame_bytes, max_pixels, frame_memory } = &self.limits;
+        let Queue { per_camera, total, max_batch, .. } = &self.queue;
+        let at_least_one = [
+            ("limits.max_sessions", *max_sessions),
+            ("limits.max_in_flight", usize::from(*max_in_flight)),
+            ("limits.max_pixels", *max_pixels as usize),
+            ("queue.per_camera", *per_camera),
+            ("queue.total", *total),
+            ("queue.max_batch", *max_batch),
+        ];
+        for (key, value) in at_least_one {
+            ensure(value > 0, key, value, "must be at least 1")?;
+        }
+        let bytes = max_frame_bytes.as_u64();
+        let most = u64::from(MAX_FRAME_BYTES);
+        let range = format!("must be between 1 B and {} (the protocol's limit)", ByteSize::b(most));
+        ensure((1..=most).contains(&bytes), "limits.max_frame_bytes", max_frame_bytes, &range)?;
+        let enough = format!("must be at least limits.max_frame_bytes, {max_frame_bytes}");
+        ensure(frame_memory.as_u64() >= bytes, "limits.frame_memory", frame_memory, &enough)?;
+        self.timeouts.validate()
+    }
+
+    /// Bytes of the longest JPEG, as the protocol says it.
+    pub(crate) fn max_frame_bytes(&self) -> u32 {
+        u32::try_from(self.limits.max_frame_bytes.as_u64()).unwrap_or(MAX_FRAME_BYTES).min(MAX_FRAME_BYTES)
+    }
+}
+
+impl Timeouts {
+    fn validate(&self) -> Result<(), Invalid> {
+        let all = [
+            ("timeouts.handshake", self.handshake),
+            ("timeouts.hello", self.hello),
+            ("timeouts.receive", self.receive),
+            ("timeouts.frame", self.frame),
+            ("timeouts.reply", self.reply),
+            ("timeouts.idle", self.idle),
+            ("timeouts.keep_alive", self.keep_alive),
+            ("timeouts.silence", self.silence),
+        ];
+        for (key, value) in all {
+            ensure(!value.is_zero(), key, humantime::format_duration(value), "must be longer than nothing")?;
+        }
+        let shortest = self.idle.min(self.silence);
+        let why = format!(
+            "must be below timeouts.idle and timeouts.silence, {}",
+            humantime::format_duration(shortest)
+        );
+        let value = humantime::format_duration(self.keep_alive);
+        ensure(self.keep_alive < shortest, "timeouts.keep_alive", value, &why)
+    }
+}
+
+fn ensure(fine: bool, key: &'static str, value: impl std::fmt::Display, why: &str) -> Result<(), Invalid> {
+    if fine { Ok(()) } else { Err(Invalid { key, value: value.to_string(), why: why.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        shared::config::parse(Path::new("encoder.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default_and_valid() {
+        assert_eq!(parse("").unwrap(), Config::default());
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn sizes_and_times_are_written_as_people_say_them() {
+        let text =
+            "listen = \"127.0.0.1:0\"\n[limits]\nmax_frame_bytes = \"1 MiB\"\n[timeouts]\ndrain = \"1m 30s\"";
+        let config = parse(text).unwrap();
+        assert_eq!(config.max_frame_bytes(), 1 << 20);
+        assert_eq!(config.timeouts.drain, Duration::from_secs(90));
+    }
+
+    #[test]
+    fn a_typo_is_an_error_that_names_it() {
+        let error = parse("[limits]\nmax_in_flite = 3").unwrap_err();
+        assert!(error.contains("max_in_flite") && error.contains("encoder.toml:2"), "{error}");
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_named() {
+        let invalid = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.validate().unwrap_err().key
+        };
+        assert_eq!(invalid(|c| c.queue.per_camera = 0), "queue.per_camera");
+        assert_eq!(invalid(|c| c.limits.max_frame_bytes = ByteSize::gib(1)), "limits.max_frame_bytes");
+        assert_eq!(invalid(|c| c.limits.frame_memory = ByteSize::kib(1)), "limits.frame_memory");
+        assert_eq!(invalid(|c| c.timeouts.keep_alive = c.timeouts.idle), "timeouts.keep_alive");
+        assert_eq!(invalid(|c| c.timeouts.receive = Duration::ZERO), "timeouts.receive");
+    }
+}

@@ -1,0 +1,64 @@
+//! Why a server does not start, or ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use shared::tls::TlsError;
+
+use super::config::Invalid;
+
+/// Why a server does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// No model was named.
+    #[error("no model: say --model DIR, or make one: dc-encoder model init --preset demo --seed 1 --out DIR")]
+    NoModel,
+    /// No certificates were named.
+    #[error("no certificates: say --pki DIR, or make them: dc-encoder pki init --help")]
+    NoPki,
+    /// A value that cannot work.
+    #[error("configuration: {0}")]
+    Config(#[from] Invalid),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; {}", remedy(source, *address))]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No thread could be started.
+    #[error("cannot start a thread: {0}; raise the limit of processes (ulimit -u)")]
+    Thread(#[source] io::Error),
+    /// The ready file cannot be written.
+    #[error("cannot write the ready file {}: {source}", path.display())]
+    ReadyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The device is beyond use.
+    #[error("{0}; a fresh process may help: start the encoder again")]
+    Device(String),
+}
+
+fn remedy(error: &io::Error, address: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "another program has UDP port {}: stop it or choose another port with --listen",
+                address.port()
+            )
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no address {}: try --listen 0.0.0.0:{}", address.ip(), address.port())
+        }
+        io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen".to_owned(),
+        _ => "choose another address with --listen".to_owned(),
+    }
+}

@@ -1,0 +1,159 @@
+//! A session that was admitted: its control stream, and the frame streams it accepts.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, Hello, Ping, Pong, close};
+use quinn::{Connection, SendStream};
+use shared::wire::{MsgReader, WireError};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
+
+use super::frame::{self, Malformed};
+use super::live::Seat;
+use super::{Context, End, write_control};
+
+/// How often a session looks whether its agent was heard from: a fraction of the silence after which another
+/// agent may take its place.
+const HEARD_TICK: Duration = Duration::from_millis(500);
+
+/// After a draining goodbye, frames already under way get this long to arrive and be told so.
+const DRAIN_LINGER: Duration = Duration::from_millis(250);
+
+/// An admitted agent.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) hello: Hello,
+    connection: Connection,
+    context: Arc<Context>,
+    send: SendStream,
+    reader: MsgReader,
+    seat: Seat,
+    serial: String,
+    frames: JoinSet<Result<(), Malformed>>,
+    shared: Arc<frame::Shared>,
+    /// Datagrams received when the agent was last heard from.
+    datagrams: u64,
+    /// When the goodbye of a draining server was sent.
+    said_goodbye: Option<tokio::time::Instant>,
+}
+
+impl Session {
+    /// `seat` comes with the serial number of the certificate it was given to.
+    pub(super) fn new(
+        connection: &Connection,
+        context: &Arc<Context>,
+        (send, reader): (SendStream, MsgReader),
+        hello: Hello,
+        (seat, serial): (Seat, String),
+    ) -> Self {
+        let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key()));
+        Self {
+            hello,
+            connection: connection.clone(),
+            context: Arc::clone(context),
+            send,
+            reader,
+            seat,
+            serial,
+            frames: JoinSet::new(),
+            shared,
+            datagrams: 0,
+            said_goodbye: None,
+        }
+    }
+
+    /// Serves the agent until the session ends.
+    pub(super) async fn serve(mut self) -> End {
+        let context = Arc::clone(&self.context);
+        let serial = self.serial.clone();
+        let revoked = context.revocations.revoked(&serial);
+        tokio::pin!(revoked);
+        let mut draining = context.draining.clone();
+        let mut tick = tokio::time::interval(HEARD_TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let leaves_at = self.leaves_at();
+            let step = tokio::select! {
+                () = &mut revoked => {
+                    let why = format!("the certificate of {} was revoked (serial {serial})", self.hello.camera);
+                    Err(End::new(close::REVOKED, why))
+                }
+                message = self.reader.next() => self.on_message(message).await,
+                stream = self.connection.accept_bi() => match stream {
+                    Ok(stream) => { self.spawn(stream); Ok(()) }
+                    Err(error) => Err(End::lost(error)),
+                },
+                Some(done) = self.frames.join_next() => on_frame_done(done),
+                () = async { drop(draining.wait_for(|draining| *draining).await) },
+                    if self.said_goodbye.is_none() => self.say_goodbye().await,
+                () = tokio::time::sleep_until(leaves_at.unwrap_or_else(tokio::time::Instant::now)),
+                    if leaves_at.is_some() => Err(End::new(close::DRAINING, "the encoder is shutting down")),
+                _ = tick.tick() => { self.listen(); Ok(()) }
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn on_message(&mut self, message: Result<Option<AgentToEncoderMsg>, WireError>) -> Result<(), End> {
+        match message {
+            Ok(Some(AgentToEncoderMsg::Ping(ping))) => self.pong(ping).await,
+            Ok(Some(AgentToEncoderMsg::Goodbye(goodbye))) => Err(End::new(close::OK, goodbye.to_string())),
+            Ok(Some(AgentToEncoderMsg::Hello(_))) => Err(End::malformed("a second greeting")),
+            Ok(None) => Err(End::new(close::OK, "the agent ended its control stream")),
+            Err(error) => Err(End::of_stream(&error)),
+        }
+    }
+
+    async fn pong(&mut self, Ping { id, .. }: Ping) -> Result<(), End> {
+        let received_us = unix_us();
+        let pong = EncoderToAgentMsg::Pong(Pong { id, received_us, sent_us: unix_us() });
+        write_control(&mut self.send, &pong, &self.context).await
+    }
+
+    fn spawn(&mut self, (send, recv): (SendStream, quinn::RecvStream)) {
+        let draining = self.said_goodbye.is_some();
+        self.frames.spawn(frame::serve(send, recv, Arc::clone(&self.shared), draining));
+    }
+
+    async fn say_goodbye(&mut self) -> Result<(), End> {
+        let goodbye = Goodbye::new(GoodbyeReason::Draining, "connect to another encoder");
+        write_control(&mut self.send, &EncoderToAgentMsg::Goodbye(goodbye), &self.context).await?;
+        self.said_goodbye = Some(tokio::time::Instant::now());
+        Ok(())
+    }
+
+    /// When a draining session may close: every frame is answered, and those under way had time to arrive.
+    fn leaves_at(&self) -> Option<tokio::time::Instant> {
+        self.said_goodbye.filter(|_| self.frames.is_empty()).map(|said| said + DRAIN_LINGER)
+    }
+
+    /// Any datagram is a sign of life, an acknowledgement of a keep-alive too.
+    fn listen(&mut self) {
+        let datagrams = self.connection.stats().udp_rx.datagrams;
+        if datagrams != self.datagrams {
+            self.datagrams = datagrams;
+            self.seat.heard(Instant::now());
+        }
+    }
+}
+
+fn on_frame_done(done: Result<Result<(), Malformed>, JoinError>) -> Result<(), End> {
+    match done {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Malformed(why))) => Err(End::malformed(why)),
+        Err(error) => {
+            // A defect of ours; the agent sees a stream without a reply and goes on.
+            tracing::error!("a frame task failed: {error}");
+            Ok(())
+        }
+    }
+}
+
+/// This machine's clock, in microseconds since the Unix epoch; 0 if it is set before that.
+fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,285 @@
+//! One frame stream: header, JPEG, reply.
+//!
+//! ```text
+//! header ─► checks ─► a place in flight, memory ─► JPEG, end ─► pipeline ─► outcome ─► reply, delivered
+//!    └─ no header in time: stream reset   └─ reset or stopped by the agent: frame cancelled, no reply
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use protocol::limits::{MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
+use protocol::{
+    Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, ServerTimings, StreamKind, close,
+};
+use quinn::{RecvStream, SendStream, VarInt};
+use shared::embedding::{EmbeddingError, to_wire};
+use shared::wire::{WireError, expect_end, expect_msg, read_exact_limited, write_msg};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{timeout, timeout_at};
+
+use super::Context;
+use crate::backend::Encoded;
+use crate::batch::{CameraKey, Frame, Outcome, Rejection, Ticket, Timings};
+
+/// The agent broke the protocol: its session ends with these words.
+#[derive(Debug)]
+pub(super) struct Malformed(pub(super) String);
+
+/// What the frame streams of one session share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    context: Arc<Context>,
+    camera: CameraKey,
+    /// Frames between their header and their reply.
+    in_flight: Semaphore,
+}
+
+impl Shared {
+    pub(super) fn new(context: Arc<Context>, camera: CameraKey) -> Self {
+        let in_flight = Semaphore::new(context.welcome.limits.max_in_flight.into());
+        Self { context, camera, in_flight }
+    }
+}
+
+/// How a frame stream ends.
+enum Ending {
+    /// With a reply.
+    Reply(FrameReplyMsg),
+    /// Without: the agent withdrew the frame or went away.
+    Withdrawn,
+    /// Without: nobody knows which frame it was.
+    Silent,
+    /// With the session.
+    Malformed(Malformed),
+}
+
+/// A frame that cannot reach the pipeline.
+impl From<FrameReplyMsg> for Ending {
+    fn from(reply: FrameReplyMsg) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+/// Serves one frame stream. `draining`: the stream was accepted after the server began to drain.
+pub(super) async fn serve(
+    mut send: SendStream,
+    mut recv: RecvStream,
+    shared: Arc<Shared>,
+    draining: bool,
+) -> Result<(), Malformed> {
+    let stopped = send.stopped();
+    let ending = tokio::select! {
+        ending = answer(&mut recv, &shared, draining) => ending,
+        // Nobody waits for the reply any more: dropping the other branch cancels the frame.
+        _ = stopped => Ending::Withdrawn,
+    };
+    let stale = VarInt::from_u32(close::STALE);
+    // The agent may still be sending what is not wanted: stop it. An ended stream cannot be stopped, and
+    // need not be.
+    let _ = recv.stop(stale);
+    match ending {
+        Ending::Reply(reply) => deliver(&mut send, reply, shared.context.timeouts.reply).await,
+        Ending::Withdrawn | Ending::Silent => {
+            let _ = send.reset(stale);
+        }
+        Ending::Malformed(malformed) => return Err(malformed),
+    }
+    Ok(())
+}
+
+/// Writes the reply and waits until the agent has it: a session that closes knows its frames are answered.
+async fn deliver(send: &mut SendStream, reply: FrameReplyMsg, within: Duration) {
+    // Newer frames first: an agent that gets several answers wants the newest.
+    let _ = send.set_priority(i32::try_from(reply.seq() & 0x3fff_ffff).unwrap_or(0));
+    let delivered = timeout(within, async {
+        match write_msg(send, &reply, MAX_REPLY_BYTES).await {
+            // Nothing was written: our own reply may not travel.
+            Err(WireError::Malformed(error)) => {
+                let why = format!("the reply cannot travel: {error}");
+                write_msg(
+                    send,
+                    &FrameReplyMsg::rejected(reply.seq(), RejectCode::Internal, &why),
+                    MAX_REPLY_BYTES,
+                )
+                .await?;
+            }
+            written => written?,
+        }
+        let _ = send.finish();
+        let _ = send.stopped().await;
+        Ok::<_, WireError>(())
+    });
+    if delivered.await.is_err() {
+        let _ = send.reset(VarInt::from_u32(close::STALE));
+    }
+}
+
+async fn answer(recv: &mut RecvStream, shared: &Shared, draining: bool) -> Ending {
+    let context = &shared.context;
+    let receive_by = tokio::time::Instant::now() + context.timeouts.receive;
+    let header = match timeout_at(receive_by, read_header(recv)).await {
+        Ok(Ok(header)) => header,
+        Ok(Err(error)) if error.is_malformed() => {
+            return Ending::Malformed(Malformed(format!("a frame's header: {error}")));
+        }
+        Ok(Err(_)) => return Ending::Withdrawn,
+        Err(_) => return Ending::Silent,
+    };
+    let started = Instant::now();
+    if draining {
+        return dropped(header.seq, DropReason::Draining, started).into();
+    }
+    if let Err(reply) = check(&header, context) {
+        return reply.into();
+    }
+    // Both are bounds on memory; an agent within its limits gets the first at once.
+    let Ok(Ok(_place)) = timeout_at(receive_by, shared.in_flight.acquire()).await else {
+        return dropped(header.seq, DropReason::Overloaded, started).into();
+    };
+    let Ok(Some(memory)) = timeout_at(receive_by, reserve(context, header.jpeg_len)).await else {
+        return dropped(header.seq, DropReason::Overloaded, started).into();
+    };
+    let jpeg = match timeout_at(receive_by, read_body(recv, header.jpeg_len)).await {
+        Ok(Ok(jpeg)) => jpeg,
+        Ok(Err(error)) if error.is_malformed() => return cut_short(&header, &error).into(),
+        Ok(Err(_)) => return Ending::Withdrawn,
+        Err(_) => return too_slow(&header, context.timeouts.receive).into(),
+    };
+    let receive = started.elapsed();
+    let deadline = started + useful_for(&header, context.timeouts.frame);
+    let frame = Frame {
+        camera: shared.camera,
+        seq: header.seq,
+        jpeg,
+        tokens: header.tokens.is_some(),
+        deadline,
+        memory: Some(memory),
+    };
+    let outcome = settle(context.pipeline.submit(frame), deadline, context).await;
+    reply(&header, receive, outcome, context).into()
+}
+
+async fn read_header(recv: &mut RecvStream) -> Result<FrameHeader, WireError> {
+    let kind = read_exact_limited(recv, 1, 1).await?;
+    match StreamKind::try_from(kind[0])? {
+        StreamKind::Frame => expect_msg(recv, MAX_FRAME_HEADER_BYTES).await,
+        StreamKind::Control => Err(WireError::Trailing),
+    }
+}
+
+/// What the header alone rules out, before anything is read or allocated.
+fn check(header: &FrameHeader, context: &Context) -> Result<(), FrameReplyMsg> {
+    let FrameHeader { seq, jpeg_len, .. } = *header;
+    let max = context.welcome.limits.max_frame_bytes;
+    if jpeg_len > max {
+        let why =
+            format!("the frame is {jpeg_len} bytes, the limit is {max}; lower its size or JPEG quality");
+        return Err(FrameReplyMsg::rejected(seq, RejectCode::TooLarge, &why));
+    }
+    if header.tokens.is_some() && context.welcome.grid.is_none() {
+        let why = "this encoder gives no latent tokens; use heads on the embedding";
+        return Err(FrameReplyMsg::rejected(seq, RejectCode::TokensUnavailable, why));
+    }
+    Ok(())
+}
+
+/// Memory for the JPEG, out of what all sessions share.
+async fn reserve(context: &Context, bytes: u32) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(&context.memory).acquire_many_owned(bytes.div_ceil(1024)).await.ok()
+}
+
+async fn read_body(recv: &mut RecvStream, len: u32) -> Result<Vec<u8>, WireError> {
+    let limit = usize::try_from(len).unwrap_or(usize::MAX);
+    let jpeg = read_exact_limited(recv, len.into(), limit).await?;
+    expect_end(recv).await?;
+    Ok(jpeg)
+}
+
+fn cut_short(header: &FrameHeader, error: &WireError) -> FrameReplyMsg {
+    let code = match error {
+        WireError::Truncated { .. } | WireError::Ended => RejectCode::Truncated,
+        _ => RejectCode::Malformed,
+    };
+    let why = format!("the header announced {} bytes: {error}", header.jpeg_len);
+    FrameReplyMsg::rejected(header.seq, code, &why)
+}
+
+fn too_slow(header: &FrameHeader, within: Duration) -> FrameReplyMsg {
+    let why = format!(
+        "the {} bytes of the frame did not arrive within {}; send smaller frames or fewer",
+        header.jpeg_len,
+        humantime::format_duration(within)
+    );
+    FrameReplyMsg::rejected(header.seq, RejectCode::Truncated, &why)
+}
+
+/// How long after its header the frame is worth encoding: what the agent says, and never longer than `longest`.
+fn useful_for(header: &FrameHeader, longest: Duration) -> Duration {
+    match header.deadline_ms {
+        0 => longest,
+        ms => Duration::from_millis(ms.into()).min(longest),
+    }
+}
+
+/// Waits for the outcome. The queues are looked at only when the device or a decoder is free: an expired frame
+/// is told so in time by its own session.
+async fn settle(mut ticket: Ticket, deadline: Instant, context: &Context) -> Outcome {
+    if let Ok(outcome) = timeout_at(deadline.into(), ticket.outcome()).await {
+        return outcome;
+    }
+    context.pipeline.expire(Instant::now());
+    ticket.outcome().await
+}
+
+fn reply(header: &FrameHeader, receive: Duration, outcome: Outcome, context: &Context) -> FrameReplyMsg {
+    let seq = header.seq;
+    match outcome {
+        Outcome::Encoded { encoded, batch, timings } => {
+            let timings = on_wire(receive, timings);
+            let batch = u16::try_from(batch).unwrap_or(u16::MAX);
+            to_answer(header, &encoded, context).map_or_else(
+                |error| {
+                    let why = format!("the embedding cannot travel as asked: {error}");
+                    FrameReplyMsg::rejected(seq, RejectCode::Internal, &why)
+                },
+                |(embedding, tokens)| {
+                    FrameReplyMsg::Answer(Answer { seq, timings, batch, embedding, tokens })
+                },
+            )
+        }
+        Outcome::Dropped(reason, timings) => {
+            FrameReplyMsg::Dropped { seq, reason, timings: on_wire(receive, timings) }
+        }
+        Outcome::Rejected(Rejection { code, message }) => FrameReplyMsg::rejected(seq, code, &message),
+    }
+}
+
+type Tensors = (protocol::WireTensor, Option<protocol::WireTensor>);
+
+fn to_answer(header: &FrameHeader, encoded: &Encoded, context: &Context) -> Result<Tensors, EmbeddingError> {
+    let welcome = &context.welcome;
+    let embedding = to_wire(&encoded.embedding, 1, welcome.embed_dim, header.embedding)?;
+    let tokens = match (&encoded.tokens, header.tokens, welcome.grid) {
+        (Some(tokens), Some(encoding), Some(grid)) => {
+            let rows = u32::try_from(grid.tokens()).unwrap_or(u32::MAX);
+            Some(to_wire(tokens, rows, grid.dim, encoding)?)
+        }
+        _ => None,
+    };
+    Ok((embedding, tokens))
+}
+
+fn dropped(seq: u64, reason: DropReason, started: Instant) -> FrameReplyMsg {
+    FrameReplyMsg::Dropped { seq, reason, timings: on_wire(started.elapsed(), Timings::default()) }
+}
+
+fn on_wire(receive: Duration, Timings { queue, decode, encode }: Timings) -> ServerTimings {
+    let us = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    ServerTimings {
+        receive_us: us(receive),
+        queue_us: us(queue),
+        decode_us: us(decode),
+        encode_us: us(encode),
+    }
+}
