@@ -142,3 +142,148 @@ fn from_int8(tensor: &WireTensor) -> Vec<f32> {
 fn le_values<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     data.as_chunks::<N>().0.iter().map(|bytes| value(*bytes)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    const ALL: [Encoding; 3] = [Encoding::F32, Encoding::F16, Encoding::Int8];
+
+    /// A matrix `[rows, dim]` of values that `value` draws.
+    fn matrix(value: impl Strategy<Value = f32> + 'static) -> impl Strategy<Value = (u32, u32, Vec<f32>)> {
+        let cell = value.boxed();
+        (1u32..6, 1u32..40).prop_flat_map(move |(rows, dim)| {
+            vec(cell.clone(), (rows * dim) as usize).prop_map(move |values| (rows, dim, values))
+        })
+    }
+
+    fn there_and_back(values: &[f32], rows: u32, dim: u32, encoding: Encoding) -> (WireTensor, Vec<f32>) {
+        let tensor = to_wire(values, rows, dim, encoding).unwrap();
+        assert_eq!(
+            (tensor.data.len() + 4 * tensor.scales.len()) as u64,
+            wire_len(rows, dim, encoding),
+            "{encoding}"
+        );
+        let back = from_wire(&tensor, rows, dim).unwrap();
+        (tensor, back)
+    }
+
+    fn finite() -> impl Strategy<Value = f32> {
+        any::<f32>().prop_filter("finite", |value| value.is_finite())
+    }
+
+    proptest! {
+        #[test]
+        fn f32_is_exact((rows, dim, values) in matrix(finite())) {
+            let (_, back) = there_and_back(&values, rows, dim, Encoding::F32);
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&back), bits(&values));
+        }
+
+        #[test]
+        fn f16_errs_by_half_a_unit_in_the_last_place((rows, dim, values) in matrix(-65_504f32..=65_504.0)) {
+            let (_, back) = there_and_back(&values, rows, dim, Encoding::F16);
+            for (value, back) in values.iter().zip(back) {
+                let allowed = (value.abs() * 2f32.powi(-11)).max(2f32.powi(-25));
+                prop_assert!((value - back).abs() <= allowed, "{value} became {back}");
+            }
+        }
+
+        #[test]
+        fn f16_of_small_values((rows, dim, values) in matrix(-1e-4f32..1e-4)) {
+            let (_, back) = there_and_back(&values, rows, dim, Encoding::F16);
+            for (value, back) in values.iter().zip(back) {
+                let allowed = (value.abs() * 2f32.powi(-11)).max(2f32.powi(-25));
+                prop_assert!((value - back).abs() <= allowed, "{value} became {back}");
+            }
+        }
+
+        #[test]
+        fn int8_errs_by_half_a_step((rows, dim, values) in matrix(-30f32..30.0), magnitude in -25i32..30) {
+            let values: Vec<f32> = values.iter().map(|value| value * 10f32.powi(magnitude)).collect();
+            let (tensor, back) = there_and_back(&values, rows, dim, Encoding::Int8);
+            for (index, (value, back)) in values.iter().zip(back).enumerate() {
+                // The quotient is rounded to f32 first: 127 × 2⁻²⁴ of a step, and as much again on the way back.
+                let allowed = tensor.scales[index / dim as usize] * (0.5 + 2e-5);
+                prop_assert!((value - back).abs() <= allowed, "{value} became {back}, {allowed} allowed");
+            }
+        }
+
+        #[test]
+        fn int8_survives_every_finite_value((rows, dim, values) in matrix(finite())) {
+            match to_wire(&values, rows, dim, Encoding::Int8) {
+                Ok(tensor) => prop_assert!(from_wire(&tensor, rows, dim).is_ok()),
+                Err(error) => prop_assert!(false, "{error}"),
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            rows in 0u32..4, dim in 0u32..5, scales in vec(any::<f32>(), 0..4), data in vec(any::<u8>(), 0..40),
+        ) {
+            for encoding in ALL {
+                let tensor = WireTensor { encoding, rows, dim, scales: scales.clone(), data: data.clone() };
+                if let Ok(values) = from_wire(&tensor, rows, dim) {
+                    prop_assert!(values.len() == (rows * dim) as usize && values.iter().all(|v| v.is_finite()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn int8_bytes_are_as_documented() {
+        let (tensor, back) = there_and_back(&[127.0, -63.5, 0.4, 0.0, 0.0, 0.0], 2, 3, Encoding::Int8);
+        assert_eq!(tensor.scales, [1.0, 0.0]);
+        assert_eq!(tensor.data, [127, (-64i8) as u8, 0, 0, 0, 0]);
+        assert_eq!(back, [127.0, -64.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn f32_and_f16_bytes_are_little_endian() {
+        assert_eq!(to_wire(&[1.0, -2.5], 1, 2, Encoding::F16).unwrap().data, [0, 0x3c, 0, 0xc1]);
+        assert_eq!(to_wire(&[1.0], 1, 1, Encoding::F32).unwrap().data, [0, 0, 0x80, 0x3f]);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused() {
+        for encoding in ALL {
+            for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let error = to_wire(&[0.0, value], 1, 2, encoding).unwrap_err();
+                assert!(matches!(error, EmbeddingError::NotFinite { index: 1, .. }), "{error}");
+            }
+        }
+        let error = to_wire(&[70_000.0], 1, 1, Encoding::F16).unwrap_err();
+        assert_eq!(error.to_string(), "value 0 is 70000: f16 ends at 65504; ask for f32 or int8");
+
+        let hostile = |encoding, data: &[u8]| {
+            let (scales, data) = (Vec::new(), data.to_vec());
+            from_wire(&WireTensor { encoding, rows: 1, dim: 1, scales, data }, 1, 1).unwrap_err()
+        };
+        for error in [hostile(Encoding::F32, &f32::NAN.to_le_bytes()), hostile(Encoding::F16, &[0x00, 0x7c])]
+        {
+            assert!(matches!(error, EmbeddingError::NotFinite { index: 0, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn shapes_must_agree() {
+        let error = to_wire(&[0.0; 5], 2, 3, Encoding::F32).unwrap_err();
+        assert_eq!(error.to_string(), "5 values, [2, 3] needs 6");
+        let tensor = to_wire(&[0.0; 6], 2, 3, Encoding::F32).unwrap();
+        let error = from_wire(&tensor, 1, 6).unwrap_err();
+        assert_eq!(error.to_string(), "a tensor of shape [2, 3] arrived, [1, 6] was expected");
+        assert!(matches!(to_wire(&[], 0, 0, Encoding::Int8), Err(EmbeddingError::Tensor(_))));
+        assert!(matches!(to_wire(&[], 0, u32::MAX, Encoding::Int8), Err(EmbeddingError::Tensor(_))));
+        let cut = WireTensor { data: vec![0; 23], ..tensor };
+        assert!(matches!(from_wire(&cut, 2, 3), Err(EmbeddingError::Tensor(_))));
+    }
+
+    #[test]
+    fn a_full_size_embedding_is_as_long_as_documented() {
+        assert_eq!(ALL.map(|encoding| wire_len(1, 512, encoding)), [2048, 1024, 516]);
+        assert_eq!(wire_len(240, 512, Encoding::Int8), 240 * 516);
+        assert_eq!(wire_len(u32::MAX, u32::MAX, Encoding::F32), u64::MAX);
+    }
+}
