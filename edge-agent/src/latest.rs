@@ -218,10 +218,7 @@ mod tests {
         assert!(seen.is_sorted() && replaced.is_sorted());
         let counts = receiver.counts();
         assert_eq!((counts.offered, counts.held), (ITEMS, 0));
-        assert_eq!(
-            (counts.taken, counts.replaced),
-            (seen.len() as u64, replaced.len() as u64)
-        );
+        assert_eq!((counts.taken, counts.replaced), (seen.len() as u64, replaced.len() as u64));
         let mut all = [seen, replaced].concat();
         all.sort_unstable();
         assert!(all.into_iter().eq(0..ITEMS));

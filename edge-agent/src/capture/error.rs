@@ -9,12 +9,6 @@ pub enum CaptureError {
     /// The folder or list cannot be read.
     #[error(transparent)]
     List(#[from] shared::frames::ListError),
-    /// The folder or list names no picture.
-    #[error("{} holds no picture (.jpg, .jpeg, .png)", path.display())]
-    NoPictures {
-        /// The folder or list.
-        path: PathBuf,
-    },
     /// The frame rate is not a positive number.
     #[error("{fps} frames per second is not possible; give a number above 0 and up to 1000")]
     Rate {

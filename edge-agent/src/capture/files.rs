@@ -10,6 +10,7 @@ use shared::frames::{self, FrameRef};
 use shared::image::{self, Limits};
 
 use super::frame::{Image, Shot};
+use super::uri::is_picture;
 use super::{CaptureError, Options, Source, Stop};
 
 /// Pictures one after another, with their own times. JPEG is passed on byte for byte, PNG is decoded.
@@ -20,13 +21,10 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Lists the pictures of a folder or a list.
+    /// Lists the pictures of a folder or a list; one picture is a list of itself.
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self, CaptureError> {
         options.check()?;
-        let frames = frames::list(path)?;
-        if frames.is_empty() {
-            return Err(CaptureError::NoPictures { path: path.to_owned() });
-        }
+        let frames = if is_picture(path) { vec![single(path)] } else { frames::list(path)? };
         Ok(Self { path: path.to_owned(), frames: frames.into_iter(), limits: options.limits })
     }
 }
@@ -51,6 +49,14 @@ impl Source for Files {
             image,
         }))
     }
+}
+
+/// The list of one picture.
+fn single(path: &Path) -> FrameRef {
+    let id = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let modified = || Timestamp::try_from(path.metadata().ok()?.modified().ok()?).ok();
+    let captured_at = frames::from_name(&id).or_else(modified);
+    FrameRef { id, path: path.to_owned(), captured_at }
 }
 
 /// A picture, told by its first bytes and not by its name; what is wrong with it otherwise.

@@ -126,12 +126,8 @@ impl FromStr for SourceUri {
             None => by_path(Path::new(text)),
             Some(("folder", rest)) => folder(Path::new(rest)),
             Some(("list", rest)) => file(Path::new(rest)).map(Self::List),
-            Some(("file", rest)) => {
-                file(Path::new(rest.strip_prefix("//").unwrap_or(rest))).map(Self::Video)
-            }
-            Some(("v4l2", rest)) => {
-                Ok(Self::Device(PathBuf::from(rest.strip_prefix("//").unwrap_or(rest))))
-            }
+            Some(("file", rest)) => file(Path::new(rest.strip_prefix("//").unwrap_or(rest))).map(Self::Video),
+            Some(("v4l2", rest)) => Ok(Self::Device(PathBuf::from(rest.strip_prefix("//").unwrap_or(rest)))),
             Some(("http" | "https" | "rtsp" | "rtsps", _)) => StreamUrl::new(text).map(Self::Stream),
             // A file may have a colon in its name.
             Some((scheme, _)) => match by_path(Path::new(text)) {
@@ -195,6 +191,11 @@ fn file(path: &Path) -> Result<PathBuf, UriError> {
 
 fn extension(path: &str) -> String {
     Path::new(path).extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase()
+}
+
+/// Whether the name is a picture's.
+pub(super) fn is_picture(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| PICTURE.contains(&extension(path).as_str()))
 }
 
 impl fmt::Display for SourceUri {
@@ -299,7 +300,10 @@ mod tests {
         };
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         assert_eq!(parse(&text(dir.path())), Ok(SourceUri::Folder(dir.path().to_owned())));
-        assert_eq!(parse(&format!("folder:{}", text(dir.path()))), Ok(SourceUri::Folder(dir.path().to_owned())));
+        assert_eq!(
+            parse(&format!("folder:{}", text(dir.path()))),
+            Ok(SourceUri::Folder(dir.path().to_owned()))
+        );
         let list = at("a.csv");
         assert_eq!(parse(&text(&list)), Ok(SourceUri::List(list.clone())));
         assert!(matches!(parse(&format!("folder:{}", text(&list))), Err(UriError::Mismatch { .. })));

@@ -44,7 +44,7 @@ pub(super) struct Invocation {
 
 /// Reads a video file at its own size, as fast as frames are taken.
 pub(super) fn video(path: &Path, dialect: Dialect, options: &Options) -> Invocation {
-    let mut args = first_args();
+    let mut args = first_args(options);
     // A file that turns out to be a playlist must not make the agent fetch what it names.
     push(&mut args, &["-protocol_whitelist", "file"]);
     args.push("-i".into());
@@ -58,7 +58,7 @@ pub(super) fn video(path: &Path, dialect: Dialect, options: &Options) -> Invocat
 /// Reads a stream at its own size.
 pub(super) fn stream(url: &StreamUrl, dialect: Dialect, options: &Options) -> Invocation {
     let kind = url.kind();
-    let mut args = first_args();
+    let mut args = first_args(options);
     if kind == StreamKind::Hls {
         // Segments arrive in bursts of seconds: replayed at their own speed, they are frames of a camera again.
         args.push("-re".into());
@@ -81,8 +81,11 @@ pub(super) fn stream(url: &StreamUrl, dialect: Dialect, options: &Options) -> In
     Invocation { args, script: script(url, dialect) }
 }
 
-fn first_args() -> Vec<OsString> {
-    ["-nostdin", "-hide_banner", "-loglevel", "error"].map(Into::into).to_vec()
+fn first_args(options: &Options) -> Vec<OsString> {
+    let mut args = ["-nostdin", "-hide_banner", "-loglevel", "error"].map(Into::into).to_vec();
+    // ffmpeg too takes no memory for a picture that is refused here.
+    push(&mut args, &["-max_pixels", &options.limits.max_pixels.to_string()]);
+    args
 }
 
 fn last_args(args: &mut Vec<OsString>, dialect: Dialect, filter: Option<String>) {

@@ -84,10 +84,9 @@ impl Ffmpeg {
         }
         let (invocation, redactor) = match &self.input {
             Input::Video(path) => (command::video(path, self.dialect, &self.options), Redactor::new(None)),
-            Input::Stream(url) => (
-                command::stream(url, self.dialect, &self.options),
-                Redactor::new(Some(url.secret())),
-            ),
+            Input::Stream(url) => {
+                (command::stream(url, self.dialect, &self.options), Redactor::new(Some(url.secret())))
+            }
         };
         let Invocation { args, .. } = &invocation;
         tracing::debug!(source = self.describe(), ?args, "starting ffmpeg");

@@ -108,7 +108,10 @@ mod tests {
             sizes.push((frame.image.width, frame.image.height, frame.image.data));
             assert!(frame.ready >= frame.started);
         }
-        assert_eq!(sizes, [(2, 1, b"abcdef".to_vec()), (1, 2, b"\n \n123".to_vec()), (1, 1, b"xyz".to_vec())]);
+        assert_eq!(
+            sizes,
+            [(2, 1, b"abcdef".to_vec()), (1, 2, b"\n \n123".to_vec()), (1, 1, b"xyz".to_vec())]
+        );
     }
 
     #[test]

@@ -54,7 +54,9 @@ mod tests {
     #[test]
     fn rows_lose_their_padding() {
         let buffer = *b"aaaa__bbbb__trailing";
-        for (stride, used, wanted) in [(6, 12, "aaaabbbb"), (6, 10, "aaaabbbb"), (4, 8, "aaaa__bb"), (0, 8, "aaaa__bb")] {
+        for (stride, used, wanted) in
+            [(6, 12, "aaaabbbb"), (6, 10, "aaaabbbb"), (4, 8, "aaaa__bb"), (0, 8, "aaaa__bb")]
+        {
             match yuyv(stride).picture(&buffer, used) {
                 Ok(Image::Yuyv { width: 2, height: 2, data }) => assert_eq!(data, wanted.as_bytes()),
                 other => panic!("{other:?}"),

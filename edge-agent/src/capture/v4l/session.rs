@@ -63,8 +63,8 @@ impl Session {
         })?;
         let geometry = set_format(&device, choice).map_err(fail("setting its format"))?;
         let actual = options.fps.and_then(|fps| set_rate(&device, fps));
-        let mut stream =
-            Stream::with_buffers(&device, Type::VideoCapture, BUFFERS).map_err(fail("mapping its buffers"))?;
+        let mut stream = Stream::with_buffers(&device, Type::VideoCapture, BUFFERS)
+            .map_err(fail("mapping its buffers"))?;
         start(&mut stream).map_err(fail("starting it"))?;
         tracing::info!(
             device = %path.display(), camera = caps.card, driver = caps.driver,
@@ -173,7 +173,11 @@ fn set_format(device: &Device, choice: Choice) -> io::Result<Geometry> {
     let (width, height) = choice.size;
     let set = device.set_format(&Format::new(width, height, FourCC::new(&choice.code)))?;
     if set.fourcc.repr != choice.code {
-        return Err(io::Error::other(format!("the driver set {} instead of {}", set.fourcc, FourCC::new(&choice.code))));
+        return Err(io::Error::other(format!(
+            "the driver set {} instead of {}",
+            set.fourcc,
+            FourCC::new(&choice.code)
+        )));
     }
     let Format { width, height, stride, .. } = set;
     Ok(Geometry { pixels: choice.pixels, width, height, stride })

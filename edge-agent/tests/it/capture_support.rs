@@ -1,0 +1,262 @@
+//! What the capture tests share: frames with a limit on waiting, child processes seen from outside, small servers.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use edge_agent::capture::{Backoff, Captured, Loss, LossReceiver, Options, Running, SourceUri, start};
+
+/// Far more than anything here takes: reached only when something hangs.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Options that find trouble fast.
+pub fn quick() -> Options {
+    Options {
+        stall: Duration::from_secs(1),
+        connect: Duration::from_secs(8),
+        backoff: Backoff { first: Duration::from_millis(20), max: Duration::from_millis(200) },
+        ..Options::default()
+    }
+}
+
+pub fn run(uri: &str, options: &Options) -> Running {
+    let uri: SourceUri = uri.parse().unwrap();
+    start(&uri, options).unwrap()
+}
+
+/// The next frame, or `None` at the end of the source.
+pub async fn next(running: &mut Running) -> Option<Captured> {
+    tokio::time::timeout(LIMIT, running.frames.take()).await.expect("no frame and no end within a minute")
+}
+
+/// Takes frames until `enough`.
+pub async fn until(running: &mut Running, mut enough: impl FnMut(&Captured) -> bool) {
+    loop {
+        let frame = next(running).await.expect("the source ended early");
+        if enough(&frame) {
+            return;
+        }
+    }
+}
+
+/// How many frames were lost, with every reason as text.
+pub async fn lost(losses: &mut LossReceiver) -> (u64, Vec<String>) {
+    let (mut count, mut reasons) = (0, Vec::new());
+    while let Some(loss) = losses.next().await {
+        match loss {
+            Loss::One(lost) => {
+                count += 1;
+                reasons.push(lost.reason.to_string());
+            }
+            Loss::Many { count: more, .. } => count += more,
+        }
+    }
+    (count, reasons)
+}
+
+/// Waits for what another process does.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < until, "{what} did not happen within a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs ffmpeg to its end.
+pub fn ffmpeg(args: &[&str]) {
+    let status = Command::new("ffmpeg")
+        .args(["-nostdin", "-y", "-loglevel", "error"])
+        .args(args)
+        .status()
+        .expect("this test needs ffmpeg: apt-get install ffmpeg");
+    assert!(status.success(), "ffmpeg {args:?}: {status}");
+}
+
+/// An ffmpeg under a name of its own, so that its processes can be told from those of other tests.
+pub struct NamedFfmpeg(pub PathBuf);
+
+impl NamedFfmpeg {
+    pub fn new(dir: &Path) -> Self {
+        let path = std::env::var("PATH").unwrap();
+        let program = std::env::split_paths(&path)
+            .map(|dir| dir.join("ffmpeg"))
+            .find(|program| program.exists())
+            .expect("this test needs ffmpeg: apt-get install ffmpeg");
+        let link = dir.join("ffmpeg-of-this-test");
+        std::os::unix::fs::symlink(program, &link).unwrap();
+        Self(link)
+    }
+
+    /// Its processes now, zombies included.
+    pub fn processes(&self) -> Vec<u32> {
+        let name = self.0.to_str().unwrap();
+        let pids = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter(|pid| {
+            let read = |what| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+            read("cmdline").starts_with(name.as_bytes())
+        })
+        .collect()
+    }
+
+    /// Everything another user could see of its processes.
+    pub fn visible(&self) -> String {
+        let pids = self.processes();
+        assert!(!pids.is_empty(), "no ffmpeg runs");
+        let read = |pid, what| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        let bytes: Vec<u8> =
+            pids.iter().flat_map(|pid| [read(pid, "cmdline"), read(pid, "environ")].concat()).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// Children of this process that ended and were not waited for.
+pub fn zombies() -> usize {
+    let me = std::process::id().to_string();
+    let stats = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    stats
+        .filter(|stat| {
+            let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+            fields.next() == Some("Z") && fields.next() == Some(&me)
+        })
+        .count()
+}
+
+/// A helper process that ends with the test.
+pub struct Helper(std::process::Child);
+
+impl Helper {
+    pub fn ffmpeg(args: &[&str]) -> Self {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-nostdin", "-y", "-loglevel", "error"]).args(args).stdin(Stdio::null());
+        Self(command.spawn().expect("this test needs ffmpeg: apt-get install ffmpeg"))
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A request: its first line, and headers with names in lower case.
+pub struct Request {
+    pub line: String,
+    pub headers: HashMap<String, String>,
+}
+
+impl Request {
+    /// Reads one; `None` at the end of the connection.
+    pub fn read(from: &mut impl BufRead) -> Option<Self> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            if from.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            match line.trim() {
+                "" => break,
+                line => lines.push(line.to_owned()),
+            }
+        }
+        let headers = lines.iter().skip(1).filter_map(|line| line.split_once(':'));
+        let headers = headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
+        Some(Self { line: lines.first()?.clone(), headers })
+    }
+
+    /// The path asked for, without its query.
+    pub fn path(&self) -> &str {
+        let target = self.line.split(' ').nth(1).unwrap_or_default();
+        target.split('?').next().unwrap_or_default()
+    }
+}
+
+type Serve = dyn Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync;
+
+/// A server on loopback that can be stopped, connections included, and started again on its address.
+pub struct Server {
+    pub address: SocketAddr,
+    pub requests: Arc<Mutex<Vec<String>>>,
+    stopped: Arc<AtomicBool>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Serves every request with `serve`, which writes the whole response (and may go on writing).
+    pub fn start(
+        address: &str,
+        serve: impl Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stopped, open, requests) = (Arc::default(), Arc::default(), Arc::default());
+        let serve: Arc<Serve> = Arc::new(serve);
+        let thread = {
+            let (stopped, open, requests) = (Arc::clone(&stopped), Arc::clone(&open), Arc::clone(&requests));
+            std::thread::spawn(move || accept(&listener, &serve, &stopped, &open, &requests))
+        };
+        Self { address, requests, stopped, open, thread: Some(thread) }
+    }
+
+    pub fn connections(&self) -> usize {
+        self.open.lock().unwrap().len()
+    }
+}
+
+fn accept(
+    listener: &TcpListener,
+    serve: &Arc<Serve>,
+    stopped: &AtomicBool,
+    open: &Mutex<Vec<TcpStream>>,
+    requests: &Arc<Mutex<Vec<String>>>,
+) {
+    for connection in listener.incoming() {
+        if stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(mut connection) = connection else { continue };
+        open.lock().unwrap().push(connection.try_clone().unwrap());
+        let (serve, requests) = (Arc::clone(serve), Arc::clone(requests));
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(connection.try_clone().unwrap());
+            while let Some(request) = Request::read(&mut reader) {
+                requests.lock().unwrap().push(request.line.clone());
+                if serve(&request, &mut connection).is_err() {
+                    break;
+                }
+            }
+            let _ = connection.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(self.address);
+        let _ = self.thread.take().map(JoinHandle::join);
+        for connection in self.open.lock().unwrap().drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Writes a whole HTTP response.
+pub fn respond(to: &mut TcpStream, status: &str, extra: &str, body: &[u8]) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{extra}\r\n", body.len());
+    to.write_all(head.as_bytes())?;
+    to.write_all(body)
+}
