@@ -1,9 +1,10 @@
 //! Image files from a folder: JPEG by our decoder, PNG by `image`.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use super::{JpegError, Limits, Rgb, jpeg, read_limited};
+use super::{JpegError, Limits, Rgb, jpeg};
 
 /// The first bytes of every PNG.
 const PNG_SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
@@ -56,14 +57,36 @@ pub enum LoadError {
 /// Loads a JPEG or PNG; which one it is, its first bytes say, not its name. Transparency is dropped, 16-bit
 /// samples become 8-bit, grey becomes RGB. Limits are checked before pixels are allocated.
 pub fn load(path: &Path, limits: &Limits) -> Result<Rgb, LoadError> {
-    let bytes = read_limited(path, limits.max_bytes)?;
-    if bytes.is_empty() {
-        return Err(LoadError::Empty { path: path.into() });
-    }
-    if bytes.starts_with(&PNG_SIGNATURE) {
+    let bytes = read(path, limits)?;
+    if is_png(&bytes) {
         return png(&bytes, limits).map_err(|why| LoadError::Png { path: path.into(), why });
     }
     jpeg::decode(&bytes, limits).map_err(|source| LoadError::Jpeg { path: path.into(), source })
+}
+
+/// Reads a file that is neither empty nor longer than `limits.max_bytes`, without looking at what it is.
+pub fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, LoadError> {
+    let max = limits.max_bytes;
+    let io = |source| LoadError::Io { path: path.into(), source };
+    let too_large = |bytes| LoadError::TooLarge { path: path.into(), bytes, max };
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    if length > max as u64 {
+        return Err(too_large(length));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    // The file may have grown since its length was read, or be a device that has none.
+    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+    match bytes.len() {
+        0 => Err(LoadError::Empty { path: path.into() }),
+        length if length > max => Err(too_large(length as u64)),
+        _ => Ok(bytes),
+    }
+}
+
+/// Whether these bytes begin like a PNG.
+pub fn is_png(bytes: &[u8]) -> bool {
+    bytes.starts_with(&PNG_SIGNATURE)
 }
 
 fn png(bytes: &[u8], limits: &Limits) -> Result<Rgb, String> {

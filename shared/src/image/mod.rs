@@ -7,8 +7,6 @@
 //! Everything here is defined to the pixel: the same input gives the same bytes with SIMD on or off. Both
 //! programs use these functions, so a head is trained on exactly the pixels that serving produces.
 
-use std::path::{Path, PathBuf};
-
 pub mod header;
 pub mod jpeg;
 mod load;
@@ -16,7 +14,7 @@ mod resize;
 
 pub use header::{Chroma, Header};
 pub use jpeg::JpegError;
-pub use load::{LoadError, load};
+pub use load::{LoadError, is_png, load, read};
 pub use resize::{fit_within, resize};
 
 /// An image in memory: 8-bit sRGB, row-major, interleaved, no padding.
@@ -71,25 +69,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self { max_bytes: 16 << 20, max_pixels: 40_000_000 }
     }
-}
-
-/// Reads a file no longer than `max` bytes; the length is checked before anything is allocated.
-fn read_limited(path: &Path, max: usize) -> Result<Vec<u8>, LoadError> {
-    use std::io::Read;
-    let io = |source| LoadError::Io { path: PathBuf::from(path), source };
-    let file = std::fs::File::open(path).map_err(io)?;
-    let length = file.metadata().map_err(io)?.len();
-    let too_large = |bytes| LoadError::TooLarge { path: PathBuf::from(path), bytes, max };
-    if length > max as u64 {
-        return Err(too_large(length));
-    }
-    let mut bytes = Vec::with_capacity(length as usize);
-    // The file may have grown since its length was read, or be a device that has none.
-    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() > max {
-        return Err(too_large(bytes.len() as u64));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
