@@ -36,4 +36,5 @@ soak: packages-needed ## five minutes of live HLS with the stream server stopped
 	@$(BIN)/soak
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
-	cd protocol && RUSTC_BOOTSTRAP=1 cargo fuzz run decode seeds -- -max_total_time=60
+	cd protocol && mkdir -p fuzz/corpus/decode && \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run decode fuzz/corpus/decode fuzz/seeds -- -max_total_time=60
