@@ -292,3 +292,75 @@ fn checksum(index: u64, bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
 fn truncated(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            space: "ab".repeat(32),
+            model: "tiny".into(),
+            note: String::new(),
+            uplink: "v1:960x576:q80:420:pass".into(),
+            frames: 5,
+            frames_digest: String::new(),
+            dim: 3,
+            tokens: None,
+            batch: 2,
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_at_its_own_place_only() {
+        let layout = Layout { plan: plan(), head_bytes: 0 };
+        let long = format!("{}ü", "x".repeat(MIN_VALUE_BYTES - 1));
+        for (record, expected) in [
+            (Record::Embedded(vec![9; 12]), Record::Embedded(vec![9; 12])),
+            (Record::Bad("no".into()), Record::Bad("no".into())),
+            (Record::Bad(long), Record::Bad("x".repeat(MIN_VALUE_BYTES - 1))),
+        ] {
+            let mut bytes = Vec::new();
+            layout.write(3, &record, &mut bytes);
+            assert_eq!(bytes.len(), layout.record_bytes());
+            assert_eq!(layout.parse(3, &bytes), Some(expected));
+            assert_eq!(layout.parse(4, &bytes), None);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_not_swallowed() {
+        let layout = Layout { plan: plan(), head_bytes: 0 };
+        let mut full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = append(&mut full, &layout, 0, &[Record::Bad("no".into())]).unwrap_err();
+        let text = write_error(Path::new("out.part"), &layout.plan, 2, error).to_string();
+        assert!(text.starts_with("cannot write out.part: No space left on device"), "{text}");
+        assert!(
+            text.contains("2 of 5 frames are kept in out.part: make room and run the same command again"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_stands_at_the_beginning_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("part");
+        let head = head(&plan());
+        let read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            read_head(&mut File::open(&path).unwrap()).unwrap()
+        };
+        for length in 0..head.len() {
+            assert!(matches!(read(&head[..length]), Head::Missing), "{length} bytes");
+        }
+        assert!(
+            matches!(read(&head), Head::Known { plan: read, head_bytes } if read == plan() && head_bytes == head.len() as u64)
+        );
+        for at in 0..head.len() {
+            let mut damaged = head.clone();
+            damaged[at] ^= 0x10;
+            assert!(!matches!(read(&damaged), Head::Known { .. }), "byte {at}");
+        }
+        assert!(matches!(read(b"my notes, not yours"), Head::Foreign));
+    }
+}
