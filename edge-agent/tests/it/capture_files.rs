@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use edge_agent::capture::{CaptureError, Image, Options, SourceUri, open};
 use shared::image::{Chroma, Rgb, jpeg};
 
-use super::capture_support::{LIMIT, ffmpeg, lost, next, quick, run, zombies};
+use super::capture_support::{LIMIT, NamedFfmpeg, ffmpeg, lost, next, quick, run};
 
 fn jpeg_of(red: u8) -> Vec<u8> {
     jpeg::encode(&Rgb::filled(32, 16, [red, 20, 30]), 80, Chroma::C420)
@@ -116,7 +116,8 @@ fn clip(dir: &Path, seconds: u32) -> String {
 #[tokio::test]
 async fn a_video_file_gives_every_frame_and_ends() {
     let dir = tempfile::tempdir().unwrap();
-    let mut running = run(&clip(dir.path(), 2), &quick());
+    let program = NamedFfmpeg::new(dir.path());
+    let mut running = run(&clip(dir.path(), 2), &Options { ffmpeg: program.0.clone(), ..quick() });
     for n in 0..20 {
         let frame = next(&mut running).await.unwrap();
         assert_eq!((frame.seq, frame.id), (n, Some(format!("clip.mp4#{n}"))));
@@ -129,7 +130,7 @@ async fn a_video_file_gives_every_frame_and_ends() {
     assert!(next(&mut running).await.is_none());
     assert_eq!(running.pump.finish(LIMIT).unwrap(), 20);
     assert_eq!(lost(&mut running.losses).await.0, 0);
-    assert_eq!(zombies(), 0);
+    assert_eq!(program.all(), []);
 }
 
 #[tokio::test]

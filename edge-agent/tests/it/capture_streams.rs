@@ -12,7 +12,6 @@ use shared::image::{Chroma, Rgb, jpeg};
 
 use super::capture_support::{
     Helper, LIMIT, NamedFfmpeg, Request, Server, ffmpeg, lost, next, quick, respond, run, until, wait_for,
-    zombies,
 };
 
 const SECRETS: [&str; 3] = ["operator", "hunter2", "s3cret"];
@@ -56,16 +55,16 @@ async fn a_killed_child_is_replaced_and_stop_leaves_none() {
         matches!(&frame.image, Image::Rgb(image) if (image.width, image.height) == (64, 48)),
         "{frame:?}"
     );
-    let [first] = program.processes()[..] else { panic!("{:?}", program.processes()) };
+    let [first] = program.running()[..] else { panic!("{:?}", program.running()) };
     assert_no_secret(&program.visible());
     let kill = std::process::Command::new("kill").args(["-KILL", &first.to_string()]).status().unwrap();
     assert!(kill.success());
-    until(&mut running, |_| program.processes().iter().any(|pid| *pid != first)).await;
+    until(&mut running, |_| program.running().iter().any(|pid| *pid != first)).await;
     next(&mut running).await.unwrap();
     running.pump.stop();
     while next(&mut running).await.is_some() {}
     let captured = running.pump.finish(LIMIT).unwrap();
-    assert_eq!((program.processes(), zombies()), (vec![], 0));
+    assert_eq!(program.all(), []);
     let counts = running.frames.counts();
     assert_eq!(counts.taken + lost(&mut running.losses).await.0, captured);
 }
@@ -199,13 +198,13 @@ async fn live_hls_outlives_its_server() {
     until(&mut running, |frame| frame.seq >= 10).await;
     assert!(first.started.elapsed() > Duration::from_millis(500), "{:?}", first.started.elapsed());
     drop(server);
-    let children = program.processes();
-    wait_for("a restart", || program.processes().iter().any(|pid| !children.contains(pid)));
+    let children = program.running();
+    wait_for("a restart", || program.running().iter().any(|pid| !children.contains(pid)));
     let _server = Server::start(&address, serve(&hls));
     let now = Instant::now();
     until(&mut running, |frame| frame.started > now).await;
     running.pump.finish(LIMIT).unwrap();
-    assert_eq!((program.processes(), zombies()), (vec![], 0));
+    assert_eq!(program.all(), []);
 }
 
 /// The least RTSP server that works: passes on the packets that `source` receives, over the TCP connection.
@@ -287,7 +286,7 @@ async fn rtsp_comes_over_tcp_with_its_password_hidden() {
     let setups = requests.iter().filter(|line| line.starts_with("SETUP")).count();
     assert_eq!(setups, 1, "UDP was tried first: {requests:?}");
     running.pump.finish(LIMIT).unwrap();
-    assert_eq!((program.processes(), zombies()), (vec![], 0));
+    assert_eq!(program.all(), []);
 }
 
 /// A source that is never dropped, on a thread that ends: as after a crash of the agent.
@@ -304,10 +303,10 @@ fn a_child_does_not_outlive_its_thread() {
             let mut source = open(&uri, &options).unwrap();
             source.next(&Stop::new()).unwrap().unwrap();
             std::mem::forget(source);
-            program.processes().len()
+            program.running().len()
         }
     });
     assert_eq!(alive.join().unwrap(), 1);
-    // A zombie has no command line any more.
-    wait_for("the child's end", || program.processes().is_empty());
+    // It stays a zombie: the one who would wait for it is gone.
+    wait_for("the child's end", || program.running().is_empty());
 }

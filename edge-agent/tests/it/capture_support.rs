@@ -89,47 +89,47 @@ impl NamedFfmpeg {
             .map(|dir| dir.join("ffmpeg"))
             .find(|program| program.exists())
             .expect("this test needs ffmpeg: apt-get install ffmpeg");
-        let link = dir.join("ffmpeg-of-this-test");
+        // The folder's random name, in the 15 bytes that the kernel keeps of a program's name.
+        let random = dir.file_name().unwrap().to_str().unwrap().trim_start_matches(".tmp");
+        let link = dir.join(format!("ffmpeg-{random}"));
         std::os::unix::fs::symlink(program, &link).unwrap();
         Self(link)
     }
 
-    /// Its processes now, zombies included.
-    pub fn processes(&self) -> Vec<u32> {
-        let name = self.0.to_str().unwrap();
-        let pids = std::fs::read_dir("/proc")
-            .unwrap()
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    /// Its processes now, those included that ended and were not waited for.
+    pub fn all(&self) -> Vec<u32> {
+        self.with_state(|_| true)
+    }
+
+    /// Its processes that run.
+    pub fn running(&self) -> Vec<u32> {
+        self.with_state(|state| state != "Z")
+    }
+
+    fn with_state(&self, wanted: impl Fn(&str) -> bool) -> Vec<u32> {
+        let name = format!("({})", self.0.file_name().unwrap().to_str().unwrap());
+        let pids = std::fs::read_dir("/proc").unwrap();
+        let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
         pids.filter(|pid| {
-            let read = |what| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
-            read("cmdline").starts_with(name.as_bytes())
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.split_once(&name)
+                .is_some_and(|(_, rest)| wanted(rest.split_whitespace().next().unwrap_or_default()))
         })
         .collect()
     }
 
     /// Everything another user could see of its processes.
     pub fn visible(&self) -> String {
-        let pids = self.processes();
+        let pids = self.running();
         assert!(!pids.is_empty(), "no ffmpeg runs");
         let read = |pid, what| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
         let bytes: Vec<u8> =
             pids.iter().flat_map(|pid| [read(pid, "cmdline"), read(pid, "environ")].concat()).collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(!text.contains("CARGO_MANIFEST_DIR"), "the agent's environment was handed on: {text}");
+        assert!(text.contains("pipe:0"), "this is not the child's command line: {text}");
+        text
     }
-}
-
-/// Children of this process that ended and were not waited for.
-pub fn zombies() -> usize {
-    let me = std::process::id().to_string();
-    let stats = std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("stat")).ok());
-    stats
-        .filter(|stat| {
-            let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-            fields.next() == Some("Z") && fields.next() == Some(&me)
-        })
-        .count()
 }
 
 /// A helper process that ends with the test.

@@ -6,6 +6,9 @@
 //! ```
 //! A video file ends; a live stream is started again for as long as the options allow. Frames are counted from
 //! the moment they leave ffmpeg: those it skips to keep the asked-for rate were never captured.
+//!
+//! Known limit: an HLS playlist that says it is over (`EXT-X-ENDLIST`) but is still served is played again, from its
+//! first segment, at each attempt; the log says so. Nothing in the frames tells old pictures from new ones.
 
 mod child;
 mod command;
@@ -25,6 +28,9 @@ use super::{CaptureError, Image, Options, Shot, Source, Stop, StreamKind, Stream
 
 /// Between two fetches of a snapshot when no frame rate is asked for.
 const SNAPSHOT_PERIOD: Duration = Duration::from_secs(1);
+
+/// Why an HLS stream came to an end without an error.
+const ENDED_LIST: &str = "its playlist says that it is over; what it still lists will be played again";
 
 /// Frames from an ffmpeg child.
 pub(super) struct Ffmpeg {
@@ -167,7 +173,9 @@ impl Ffmpeg {
             return Err(CaptureError::GaveUp { input: self.describe(), attempts, why: gone.why });
         }
         let wait = self.options.backoff.wait(self.failures, rand::random());
-        let (source, why, failures) = (self.describe(), gone.why, self.failures);
+        let over = gone.clean && matches!(&self.input, Input::Stream(url) if url.kind() == StreamKind::Hls);
+        let why = if over { ENDED_LIST.to_owned() } else { gone.why };
+        let (source, failures) = (self.describe(), self.failures);
         tracing::warn!(source, why, failures, ?wait, "the stream is gone, trying again after the wait");
         Ok(!stop.sleep(wait))
     }
