@@ -1,8 +1,217 @@
 //! The command line.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Parses the arguments and runs the command.
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use shared::telemetry;
+
+use crate::config::{Config, Settings};
+use crate::{check, run};
+
+const EXAMPLES: &str = "\
+Examples:
+  A folder of pictures, as fast as the encoder answers, one JSON line per picture and head:
+    edge-agent run --source frames/ --server encoder.example:4433 --identity id/ --head people.head
+
+  A USB camera at two frames a second, two encoders, answers to a file:
+    edge-agent run --source /dev/video0 --fps 2 --server enc-1:4433,enc-2:4433 --identity id/ \\
+      --head people.head hour.head --output answers.jsonl
+
+  A network camera; its password stays out of the process list:
+    FTH_SOURCE='rtsp://user:password@10.0.0.7/stream1' edge-agent run --config agent.toml
+
+  Is everything in place?
+    edge-agent check --config agent.toml
+
+Every flag can also be a key in the config file (see `edge-agent example-config`) or an environment variable.";
+
+/// The agent on the camera box: captures frames, gets embeddings from an encoder, runs heads on them, and
+/// prints the answers.
+#[derive(Debug, Parser)]
+#[command(name = "edge-agent", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Capture, ask the encoder, answer; until the source ends or Ctrl-C
+    #[command(after_help = EXAMPLES)]
+    Run(Options),
+    /// Say what is in place, what is not, and what to do about it
+    Check(Options),
+    /// Print a config file with every key explained
+    ExampleConfig,
+}
+
+#[derive(Debug, clap::Args)]
+struct Options {
+    /// Configuration file (TOML); flags and environment variables win over it
+    #[arg(long, short, env = "FTH_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// What to log to standard error: error, warn, info, debug, or a filter such as info,quinn=debug; the
+    /// environment variable FTH_LOG wins over it
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    log: String,
+
+    #[command(flatten)]
+    keys: Config,
+}
+
+impl Options {
+    /// Flags and environment over the file.
+    fn config(self) -> Result<Config, shared::config::ConfigError> {
+        let file = self.config.as_deref().map(Config::load).transpose()?;
+        Ok(self.keys.or(file.unwrap_or_default()))
+    }
+}
+
+/// Wrong flags or a wrong configuration, as for wrong flags in clap.
+const USAGE: u8 = 2;
+
+/// Parses the process's arguments and runs the command.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match parse(std::env::args_os()) {
+        Ok((Cli { command }, warning)) => dispatch(command, warning),
+        Err(error) => {
+            // Nothing can be done about a closed standard error.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
+        }
+    }
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, Option<String>), clap::Error> {
+    let matches = Cli::command().try_get_matches_from(args)?;
+    Ok((Cli::from_arg_matches(&matches)?, exposed_secret(&matches)))
+}
+
+/// A warning if a password is among the arguments, where every user of the machine can read it.
+fn exposed_secret(matches: &ArgMatches) -> Option<String> {
+    let (_, matches) = matches.subcommand()?;
+    // `example-config` has no source.
+    let source: &String = matches.try_get_one("source").ok().flatten()?;
+    let flag = matches.value_source("source") == Some(ValueSource::CommandLine);
+    let redacted = telemetry::redact_url(source);
+    (flag && redacted != *source).then(|| {
+        format!(
+            "--source {redacted}: flags are visible to every user of this machine; put a URI with a password \
+             into the config file or FTH_SOURCE"
+        )
+    })
+}
+
+fn dispatch(command: Command, warning: Option<String>) -> ExitCode {
+    let (options, checking) = match command {
+        Command::Run(options) => (options, false),
+        Command::Check(options) => (options, true),
+        Command::ExampleConfig => {
+            print(crate::config::EXAMPLE);
+            return ExitCode::SUCCESS;
+        }
+    };
+    // A check's own lines say what is wrong; the log would say it twice.
+    let level = if checking { "error" } else { &options.log };
+    if let Err(error) = telemetry::init(level, telemetry::Format::Text) {
+        return failed(USAGE, &error);
+    }
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    let settings = match options.config() {
+        Ok(config) => Settings::new(config),
+        Err(error) => return failed(USAGE, &error),
+    };
+    match settings {
+        settings if checking => block_on(async {
+            let good = check::check(settings, &mut std::io::stdout()).await;
+            if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }),
+        Ok(settings) => block_on(async {
+            match run::run(settings, &mut std::io::stderr()).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(1, &format!("{error:#}")),
+            }
+        }),
+        Err(invalid) => failed(USAGE, &invalid),
+    }
+}
+
+/// One thread drives connection and timers; JPEG and heads run beside it. More would only be memory.
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    /// Frames being prepared and answered at one time; others wait their turn.
+    const BLOCKING_THREADS: usize = 4;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // A capture thread that is stuck in its device must not hold up the end.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => failed(1, &format!("cannot start: {error}")),
+    }
+}
+
+fn failed(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    use std::io::Write;
+    // Nothing can be done about a closed standard error; the exit status still tells.
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+    ExitCode::from(code)
+}
+
+fn print(text: &str) {
+    use std::io::Write;
+    // A reader that went away has read enough.
+    let _ = write!(std::io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Result<(Cli, Option<String>), clap::Error> {
+        parse(line.split(' ').map(Into::into))
+    }
+
+    fn keys(line: &str) -> Config {
+        match args(line).unwrap().0.command {
+            Command::Run(options) | Command::Check(options) => options.keys,
+            Command::ExampleConfig => panic!("no keys"),
+        }
+    }
+
+    #[test]
+    fn clap_accepts_its_own_definition() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_keys() {
+        let keys = keys(
+            "edge-agent run --source s --server a:1,b:2 --server c:3 --head x.head y.head --fps 2.5 \
+             --max-width 640 --deadline 500ms --passthrough false -o out.jsonl",
+        );
+        assert_eq!(keys.servers.unwrap(), ["a:1", "b:2", "c:3"]);
+        assert_eq!(keys.heads.unwrap().len(), 2);
+        assert_eq!((keys.fps, keys.uplink.max_width, keys.uplink.passthrough), (Some(2.5), Some(640), Some(false)));
+        assert_eq!(keys.deadline, Some(std::time::Duration::from_millis(500)));
+        assert_eq!(keys.output, Some("out.jsonl".into()));
+    }
+
+    #[test]
+    fn a_password_among_the_arguments_is_pointed_out_and_not_repeated() {
+        let warning = args("edge-agent run --source rtsp://u:secret@h/1").unwrap().1.unwrap();
+        assert!(warning.contains("FTH_SOURCE") && !warning.contains("secret"), "{warning}");
+        assert_eq!(args("edge-agent run --source rtsp://h/1").unwrap().1, None);
+        assert_eq!(args("edge-agent example-config").unwrap().1, None);
+    }
 }

@@ -12,4 +12,5 @@ pub mod heads;
 pub mod sinks;
 pub mod config;
 pub mod run;
+pub mod check;
 pub mod cli;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use protocol::Encoding;
+use shared::tls::Identity;
 use shared::uplink::{Chroma, Uplink};
 
 use super::{Config, UplinkConfig};
@@ -171,6 +172,21 @@ impl Settings {
             format: check.optional("format", config.format, format).unwrap_or(Format::Auto),
         };
         if check.problems.is_empty() { Ok(settings) } else { Err(Invalid(check.problems)) }
+    }
+
+    /// The camera's name: as set, else as in the certificate.
+    ///
+    /// # Errors
+    /// [`Invalid`] if neither names one.
+    pub fn camera_name(&self, identity: &Identity) -> Result<String, Invalid> {
+        self.camera.clone().or_else(|| identity.me().camera.clone()).ok_or_else(|| {
+            Invalid(vec![Problem {
+                key: "camera",
+                value: "(not set)".into(),
+                problem: format!("the certificate in {} names no camera either", self.identity.display()),
+                remedy: "set it: --camera NAME".into(),
+            }])
+        })
     }
 }
 

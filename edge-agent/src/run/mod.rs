@@ -1,1 +1,250 @@
-//! `edge-agent run`.
+//! `edge-agent run`: puts the parts together, and takes them apart in order.
+//!
+//! ```text
+//! device thread ─► latest ─► dispatch ─► one task a frame ─► heads ─► sinks
+//!      └─ losses ─────────────────────────────────────────────────────▲
+//!                                  stale answers while none come ─────┘
+//! ```
+//! The end of the source, a signal, a reader that went away, or encoders that refuse for good: whatever ends
+//! the run, frames in flight get their answer or their reason first, and the last line on standard error
+//! accounts for every captured frame.
+
+mod dispatch;
+mod stale;
+mod way;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use shared::image::Limits;
+use shared::tls::Identity;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::capture::{self, Loss, LossReceiver, Options, Pacing, Pump, Running, Stop};
+use crate::config::Settings;
+use crate::heads::{HeadSet, Heads};
+use crate::ledger::{Dropped, Ledger};
+use crate::sinks::{self, Event, FrameInfo, Overflow, Writer};
+use crate::uplink::link::{self, Link};
+use crate::uplink::session::{Dialer, Greeting};
+use dispatch::{Dispatch, End};
+use stale::Latest;
+use way::Way;
+
+/// A live frame's answer is news for this long.
+const LIVE_DEADLINE: Duration = Duration::from_secs(2);
+/// Pictures from a disk can wait for a slow encoder: a large model on a small CPU takes seconds a frame.
+const LOSSLESS_DEADLINE: Duration = Duration::from_secs(120);
+/// Attempts for a frame that must not be lost: one encoder restart and one bad connection, and some more.
+const LOSSLESS_ATTEMPTS: u32 = 5;
+/// What a signal leaves frames in flight.
+const GRACE: Duration = Duration::from_secs(3);
+/// What the capture thread gets to let go of its device.
+const CAPTURE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Runs until the source ends or a signal comes. The summary goes to `stderr`.
+///
+/// # Errors
+/// What kept it from starting, or ended it before the source did. Answers that came are written by then.
+pub async fn run(settings: Settings, stderr: &mut dyn Write) -> anyhow::Result<()> {
+    let heads = Arc::new(Heads::new(HeadSet::load(&settings.heads)?));
+    announce(&settings, &heads.current());
+    let options = Options { fps: settings.fps, ..Options::default() };
+    let pacing = Pacing::of(&settings.source, settings.fps);
+    let identity = Identity::load(&settings.identity)?;
+    let camera = settings.camera_name(&identity)?;
+    let greeting = Greeting { instance: rand::random(), camera: camera.clone() };
+    let dialer = Dialer::new(&settings.identity, identity, greeting)?;
+
+    let overflow = if pacing == Pacing::Lossless { Overflow::Wait } else { Overflow::Discard };
+    let (sink, writer) = sinks::start(&settings.output, settings.format, overflow)?;
+    // Opening lists folders and asks devices: not for the thread that drives the connection.
+    let source = settings.source.clone();
+    let Running { frames, losses, pump } =
+        tokio::task::spawn_blocking(move || capture::start(&source, &options)).await.context("capture")??;
+    let link = start_link(dialer, &settings, Arc::clone(&heads));
+
+    let way = Arc::new(Way {
+        camera: camera.into(),
+        uplink: settings.uplink,
+        limits: Limits::default(),
+        encoding: settings.embedding,
+        deadline: settings.deadline.unwrap_or(match pacing {
+            Pacing::Lossless => LOSSLESS_DEADLINE,
+            _ => LIVE_DEADLINE,
+        }),
+        attempts: if pacing == Pacing::Lossless { LOSSLESS_ATTEMPTS } else { 1 },
+        heads,
+        ledger: Ledger::default(),
+        latest: Latest::default(),
+        link: link.state(),
+        sink: sink.clone(),
+        hurry: Stop::new(),
+    });
+    let losses = tokio::spawn(report_losses(losses, Arc::clone(&way)));
+    let stale = tokio::spawn(stale::repeat(Arc::clone(&way), settings.stale_every));
+    let mut dispatch = Dispatch::new(Arc::clone(&way), frames, pacing == Pacing::Lossless);
+
+    let mut signals = Signals::new()?;
+    let end = tokio::select! {
+        end = dispatch.run() => end,
+        () = signals.next() => End::Signal,
+        () = sink.closed() => End::ReaderGone,
+    };
+    stale.abort();
+    drop(sink);
+    Takedown { end, way, dispatch, losses, pump, link, writer, signals }.run(stderr).await
+}
+
+fn announce(settings: &Settings, heads: &HeadSet) {
+    tracing::info!(source = %settings.source, uplink = settings.uplink.id(), "starting");
+    for loaded in heads.iter() {
+        let manifest = loaded.head.manifest();
+        let (head, release, space) = (&manifest.name, &loaded.info.release, loaded.space.short());
+        tracing::info!(head, release, %space, "head loaded");
+        if manifest.uplink != settings.uplink.id() {
+            tracing::warn!(
+                "head {head} was trained on frames sent as {}, this agent sends {}: answers may be worse. Set \
+                 [uplink] accordingly, or train with `dc-encoder embed --uplink {}`",
+                manifest.uplink,
+                settings.uplink.id(),
+                settings.uplink.id()
+            );
+        }
+    }
+    if heads.spaces().len() > 1 {
+        tracing::warn!("the heads read {} different embedding spaces: an encoder gives one", heads.spaces().len());
+    }
+    if heads.iter().next().is_none() {
+        tracing::warn!("no heads: frames are sent, but there is nothing to answer. Name some: --head FILE");
+    }
+}
+
+fn start_link(dialer: Dialer, settings: &Settings, heads: Arc<Heads>) -> Link {
+    let options = link::Options {
+        servers: settings.servers.clone(),
+        max_in_flight: settings.max_in_flight,
+        spaces: Box::new(move || heads.current().spaces()),
+        give_up: settings.source.is_finite(),
+    };
+    Link::start(dialer, options)
+}
+
+/// One line for each frame that capture lost.
+async fn report_losses(mut losses: LossReceiver, way: Arc<Way>) {
+    while let Some(loss) = losses.next().await {
+        match loss {
+            Loss::One(lost) => {
+                let frame = way.info(lost.seq, lost.captured_at, lost.id);
+                way.dropped(way.ledger.captured(), frame, lost.reason.into()).await;
+            }
+            Loss::Many { count, first_seq, last_seq } => {
+                let reason = Dropped::Unlisted(format!("{count} frames up to number {last_seq}"));
+                (1..count).for_each(|_| way.ledger.captured().dropped(&reason));
+                let frame = way.info(first_seq, jiff::Timestamp::now(), None);
+                way.dropped(way.ledger.captured(), frame, reason).await;
+            }
+        }
+    }
+}
+
+/// SIGINT (Ctrl-C) and SIGTERM.
+struct Signals(Signal, Signal);
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self(listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! { _ = self.0.recv() => {}, _ = self.1.recv() => {} }
+    }
+}
+
+/// The parts of a run that must end in order.
+struct Takedown {
+    end: End,
+    way: Arc<Way>,
+    dispatch: Dispatch,
+    losses: JoinHandle<()>,
+    pump: Pump,
+    link: Link,
+    writer: Writer,
+    signals: Signals,
+}
+
+impl Takedown {
+    async fn run(mut self, stderr: &mut dyn Write) -> anyhow::Result<()> {
+        self.pump.stop();
+        self.finish_frames().await;
+        let Self { end, way, dispatch, losses, pump, link, writer, .. } = self;
+        drop(dispatch);
+        let captured = tokio::task::spawn_blocking(move || pump.finish(CAPTURE_PATIENCE)).await?;
+        // Ends with the capture thread, unless that is stuck in its device.
+        let stuck = losses.abort_handle();
+        if tokio::time::timeout(CAPTURE_PATIENCE, losses).await.is_err() {
+            stuck.abort();
+            tracing::warn!("the capture thread is stuck: its last frames may be missing from the counts");
+        }
+        link.close().await;
+
+        let ledger = way.ledger.clone();
+        if let Ok(captured) = captured {
+            (ledger.counts().captured..captured).for_each(|_| drop(ledger.captured()));
+        }
+        // The last sink goes with it, and the writer ends.
+        drop(way);
+        let written = writer.finish().await;
+        // Standard error may be closed; the exit status still tells.
+        let _ = writeln!(stderr, "{}", ledger.counts());
+        written?;
+        captured?;
+        match end {
+            End::Source | End::Signal | End::ReaderGone => Ok(()),
+            End::Hopeless(words) => anyhow::bail!("no encoder takes this agent: {words}"),
+        }
+    }
+
+    /// Lets frames in flight end; a signal makes that short, a second one shorter.
+    async fn finish_frames(&mut self) {
+        let grace = match self.end {
+            // A lossless frame may wait for its encoder as long as it likes; a signal ends that.
+            End::Source => Duration::MAX,
+            End::Signal => GRACE,
+            End::ReaderGone | End::Hopeless(_) => Duration::ZERO,
+        };
+        tokio::select! {
+            () = self.dispatch.drain() => return,
+            () = sleep(grace) => {}
+            () = self.signals.next() => {}
+        }
+        self.way.hurry.stop();
+        if tokio::time::timeout(GRACE, self.dispatch.drain()).await.is_err() {
+            tracing::warn!("the reader of the answers does not read: the last lines were not written");
+        }
+    }
+}
+
+async fn sleep(time: Duration) {
+    match tokio::time::Instant::now().checked_add(time) {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Way {
+    /// Which frame a line is about.
+    fn info(&self, seq: u64, captured_at: jiff::Timestamp, id: Option<String>) -> FrameInfo {
+        FrameInfo { camera: Arc::clone(&self.camera), seq, captured_at, id: id.map(Into::into) }
+    }
+
+    /// Ends a frame without an answer.
+    async fn dropped(&self, ticket: crate::ledger::Ticket, frame: FrameInfo, reason: Dropped) {
+        ticket.dropped(&reason);
+        self.sink.send(Event::Dropped { frame, reason: reason.to_string() }).await;
+    }
+}

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     fn failure(heals: Heals) -> Failure {
-        Failure { words: format!("{heals:?}"), heals }
+        Failure::new(format!("{heals:?}"), heals)
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Keeper {
 
     fn failed(&mut self, index: usize, failure: Failure) {
         let jitter = rand::rng().random_range(0.0..1.0);
-        let Failure { words, heals } = failure.clone();
+        let Failure { words, heals, .. } = failure.clone();
         let failures = self.candidates.failed(index, failure, Instant::now(), jitter);
         // What a person must act on is said every time; what heals by itself, ever more rarely.
         if heals != Heals::Soon || failures.is_power_of_two() {
@@ -215,7 +215,7 @@ async fn accompany(session: &Session, mut control: Control, stop: &mut oneshot::
                 if heard.elapsed() > SILENCE {
                     let words = format!("no sign of life from {} for {} s", session.server(), SILENCE.as_secs());
                     session.end(close::OK, &words);
-                    return Ended::Lost(Failure { words, heals: Heals::Soon });
+                    return Ended::Lost(Failure::new(words, Heals::Soon));
                 }
                 id += 1;
                 let ping = AgentToEncoderMsg::Ping(Ping { id, sent_us: wall_clock_us() });
@@ -232,7 +232,7 @@ fn said_goodbye(session: &Session, goodbye: &Goodbye, control: Control) -> Ended
         GoodbyeReason::Revoked => Heals::ByPerson,
         _ => Heals::Soon,
     };
-    let failure = Failure { words: format!("{} said goodbye: {goodbye}", session.server()), heals };
+    let failure = Failure::new(format!("{} said goodbye: {goodbye}", session.server()), heals);
     match goodbye.reason {
         GoodbyeReason::Draining | GoodbyeReason::Shutdown => Ended::Left(failure, control),
         _ => {
@@ -254,7 +254,7 @@ fn broken(session: &Session, message: Result<Option<EncoderToAgentMsg>, WireErro
     };
     let words = format!("{} broke the protocol: {what}", session.server());
     session.end(close::MALFORMED, &words);
-    Failure { words, heals: Heals::Soon }
+    Failure::new(words, Heals::Soon)
 }
 
 /// Lets frames in flight finish at an encoder that goes away.

@@ -38,8 +38,8 @@ const MOST_ADDRESSES: usize = 4;
 pub struct Greeting {
     /// Random per process.
     pub instance: u64,
-    /// Name of the camera; `None`: the name in the certificate.
-    pub camera: Option<String>,
+    /// Name of the camera.
+    pub camera: String,
 }
 
 /// Whether a failure may heal.
@@ -61,6 +61,16 @@ pub struct Failure {
     pub words: String,
     /// Whether it may heal.
     pub heals: Heals,
+    /// The encoder's own code, if it refused.
+    pub refused: Option<RefuseCode>,
+}
+
+impl Failure {
+    /// A failure that is no refusal.
+    #[must_use]
+    pub fn new(words: String, heals: Heals) -> Self {
+        Self { words, heals, refused: None }
+    }
 }
 
 /// Connects to encoders as one agent.
@@ -99,16 +109,17 @@ pub struct Control {
 }
 
 impl Dialer {
-    /// Binds a socket; nothing is sent.
+    /// Binds a socket; nothing is sent. `folder` holds the files of `identity`, to be read again when they were
+    /// wrong.
     ///
     /// # Errors
     /// [`Failure`] if the system gives no socket.
-    pub fn new(folder: &Path, greeting: Greeting) -> Result<Self, Failure> {
+    pub fn new(folder: &Path, identity: Identity, greeting: Greeting) -> Result<Self, Failure> {
         // Machines without IPv6 have no such socket.
         let endpoint = Endpoint::client(SocketAddr::from(([0_u16; 8], 0)))
             .or_else(|_| Endpoint::client(SocketAddr::from(([0_u8; 4], 0))))
             .map_err(|error| never(format!("cannot open a UDP socket: {error}; check the system's limits")))?;
-        Ok(Self { endpoint, folder: folder.to_owned(), greeting, identity: None })
+        Ok(Self { endpoint, folder: folder.to_owned(), greeting, identity: Some(identity) })
     }
 
     /// Connects to `server` and greets it; `spaces` are those of the heads, `in_flight` the most frames wanted
@@ -126,7 +137,7 @@ impl Dialer {
             Some(identity) => identity,
             None => Identity::load(&self.folder).map_err(|e| by_person(format!("identity: {e}")))?,
         };
-        let hello = self.hello(&identity, spaces)?;
+        let hello = self.hello(spaces);
         let peer = server.to_string();
         let result = async {
             let connection = self.connect(server, &identity, &peer).await?;
@@ -151,21 +162,14 @@ impl Dialer {
         let _ = timeout(FAREWELL, self.endpoint.wait_idle()).await;
     }
 
-    fn hello(&self, identity: &Identity, spaces: Vec<SpaceId>) -> Result<AgentToEncoderMsg, Failure> {
-        let camera = self.greeting.camera.clone().or_else(|| identity.me().camera.clone());
-        let camera = camera.ok_or_else(|| {
-            never(format!(
-                "camera = (not set): the certificate in {} names no camera either; set it: --camera NAME",
-                self.folder.display()
-            ))
-        })?;
-        Ok(AgentToEncoderMsg::Hello(Hello {
+    fn hello(&self, spaces: Vec<SpaceId>) -> AgentToEncoderMsg {
+        AgentToEncoderMsg::Hello(Hello {
             version: protocol::VERSION,
             agent: concat!("edge-agent ", env!("CARGO_PKG_VERSION")).into(),
             instance: self.greeting.instance,
-            camera,
+            camera: self.greeting.camera.clone(),
             spaces,
-        }))
+        })
     }
 
     async fn connect(
@@ -339,7 +343,7 @@ fn refusal(peer: &str, refused: &Refused) -> Failure {
         | RefuseCode::Role
         | RefuseCode::Malformed => Heals::Never,
     };
-    Failure { words: format!("{peer} refused: {refused}"), heals }
+    Failure { words: format!("{peer} refused: {refused}"), heals, refused: Some(refused.code) }
 }
 
 fn diagnosed(diagnosis: Diagnosis) -> Failure {
@@ -348,19 +352,19 @@ fn diagnosed(diagnosis: Diagnosis) -> Failure {
         cause if cause.is_transient() => Heals::Soon,
         _ => Heals::ByPerson,
     };
-    Failure { words: diagnosis.to_string(), heals }
+    Failure::new(diagnosis.to_string(), heals)
 }
 
 fn soon(words: String) -> Failure {
-    Failure { words, heals: Heals::Soon }
+    Failure::new(words, Heals::Soon)
 }
 
 fn by_person(words: String) -> Failure {
-    Failure { words, heals: Heals::ByPerson }
+    Failure::new(words, Heals::ByPerson)
 }
 
 fn never(words: String) -> Failure {
-    Failure { words, heals: Heals::Never }
+    Failure::new(words, Heals::Never)
 }
 
 #[cfg(test)]

@@ -1,6 +1,12 @@
 //! Integration tests: one binary, one module a subject.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod agent_answers;
+mod agent_encoder;
+mod agent_link;
+mod agent_pki;
+mod agent_process;
+mod agent_refusals;
 mod capture_camera;
 mod capture_files;
 mod capture_streams;

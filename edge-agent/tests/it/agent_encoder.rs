@@ -1,0 +1,277 @@
+//! An encoder that does what a test tells it, over real QUIC and the real protocol.
+//!
+//! The embedding of frame `seq` is `[seq, 1, 2, 3]`: a head that weighs the first number answers with `seq`.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use protocol::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
+use protocol::{
+    AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, FrameHeader, FrameReplyMsg, Goodbye,
+    GoodbyeReason, Hello, InputSize, Pong, RefuseCode, Refused, RejectCode, ServerTimings, SessionLimits,
+    SpaceId, Welcome,
+};
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use shared::embedding::to_wire;
+use shared::tls::ServerTls;
+use shared::wire::{MsgReader, WireError, expect_msg, read_exact_limited, write_msg};
+use tokio::sync::{mpsc, watch};
+
+use crate::agent_pki::Pki;
+
+/// Far more than anything here takes: reached only when something hangs.
+pub const LIMIT: Duration = Duration::from_secs(60);
+pub const SPACE: SpaceId = SpaceId([7; 32]);
+
+/// What to do with a greeting.
+#[derive(Debug, Clone)]
+pub enum OnHello {
+    Welcome,
+    Refuse(RefuseCode, &'static str),
+}
+
+/// What to do with a frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OnFrame {
+    Answer,
+    /// No reply until the behaviour changes.
+    Hold,
+    Drop(DropReason),
+    /// Only the first attempt of each frame.
+    DropOnce(DropReason),
+    Reject(RejectCode, &'static str),
+}
+
+/// How the encoder behaves from now on.
+#[derive(Debug, Clone)]
+pub struct Behaviour {
+    pub on_hello: OnHello,
+    pub on_frame: OnFrame,
+    pub version: u16,
+    pub space: SpaceId,
+    pub note: &'static str,
+    pub goodbye: Option<GoodbyeReason>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        let (on_hello, on_frame) = (OnHello::Welcome, OnFrame::Answer);
+        Self { on_hello, on_frame, version: protocol::VERSION, space: SPACE, note: "", goodbye: None }
+    }
+}
+
+/// What reached the encoder.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    Hello(Hello),
+    Frame(FrameHeader),
+    /// The agent cancelled a frame: its side was reset with the first code, the reply stopped with the second.
+    Cancelled(u64, u64),
+    Goodbye(GoodbyeReason),
+}
+
+pub struct Encoder {
+    pub address: SocketAddr,
+    endpoint: Endpoint,
+    behaviour: watch::Sender<Behaviour>,
+    seen: mpsc::Receiver<Seen>,
+}
+
+impl Encoder {
+    pub fn start(pki: &Pki, behaviour: Behaviour) -> Self {
+        Self::start_at(pki, behaviour, (Ipv4Addr::LOCALHOST, 0).into(), protocol::ALPN)
+    }
+
+    pub fn start_at(pki: &Pki, behaviour: Behaviour, address: SocketAddr, alpn: &[u8]) -> Self {
+        let tls = ServerTls::load(&pki.encoder()).unwrap();
+        let mut rustls = tls.rustls_config().unwrap();
+        rustls.alpn_protocols = vec![alpn.to_vec()];
+        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(rustls).unwrap();
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        config.transport = tls.server_config(64).unwrap().transport;
+        let endpoint = Endpoint::server(config, address).unwrap();
+        let (behaviour, behaves) = watch::channel(behaviour);
+        let (report, seen) = mpsc::channel(16_384);
+        let fake = Fake { behaves, report, dropped: Arc::default() };
+        let address = endpoint.local_addr().unwrap();
+        tokio::spawn(accept(endpoint.clone(), fake));
+        Self { address, endpoint, behaviour, seen }
+    }
+
+    /// As `--server` takes it.
+    pub fn server(&self) -> String {
+        format!("localhost:{}", self.address.port())
+    }
+
+    pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
+        self.behaviour.send_modify(change);
+    }
+
+    /// The next thing that reached the encoder and for which `wanted` gives something.
+    pub async fn sees<T>(&mut self, mut wanted: impl FnMut(&Seen) -> Option<T>) -> T {
+        let search = async {
+            loop {
+                let seen = self.seen.recv().await.expect("the encoder ended");
+                if let Some(found) = wanted(&seen) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, search).await.expect("not seen within a minute")
+    }
+
+    pub async fn sees_frame(&mut self) -> FrameHeader {
+        self.sees(|seen| if let Seen::Frame(header) = seen { Some(*header) } else { None }).await
+    }
+
+    pub async fn sees_hello(&mut self) -> Hello {
+        self.sees(|seen| if let Seen::Hello(hello) = seen { Some(hello.clone()) } else { None }).await
+    }
+
+    pub fn saw_nothing(&mut self) -> bool {
+        self.seen.try_recv().is_err()
+    }
+
+    /// Stops as a program does that was asked to: connections are closed, the port is free again.
+    pub async fn stop(self) {
+        self.endpoint.close(0_u32.into(), b"stopped");
+        self.endpoint.wait_idle().await;
+    }
+
+    /// Vanishes as a machine does that lost its power: nothing leaves its port any more, nothing is heard.
+    pub fn vanish(&self) {
+        self.endpoint.rebind(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).unwrap();
+    }
+}
+
+#[derive(Clone)]
+struct Fake {
+    behaves: watch::Receiver<Behaviour>,
+    report: mpsc::Sender<Seen>,
+    dropped: Arc<Mutex<HashSet<u64>>>,
+}
+
+async fn accept(endpoint: Endpoint, fake: Fake) {
+    while let Some(incoming) = endpoint.accept().await {
+        let fake = fake.clone();
+        tokio::spawn(async move {
+            // A refused handshake is the agent's to explain.
+            if let Ok(connection) = incoming.await {
+                fake.session(connection).await;
+            }
+        });
+    }
+}
+
+impl Fake {
+    async fn session(self, connection: Connection) {
+        while let Ok((send, mut recv)) = connection.accept_bi().await {
+            let fake = self.clone();
+            let connection = connection.clone();
+            tokio::spawn(async move {
+                let mut kind = [0];
+                // Errors are what the tests provoke: a stream that breaks is simply over.
+                let _ = match recv.read_exact(&mut kind).await {
+                    Ok(()) if kind == [0] => fake.control(&connection, send, recv).await,
+                    Ok(()) => fake.frame(send, recv).await,
+                    Err(_) => Ok(()),
+                };
+            });
+        }
+    }
+
+    async fn control(mut self, connection: &Connection, mut send: SendStream, recv: RecvStream) -> Result<(), WireError> {
+        let mut reader = MsgReader::new(recv, MAX_CONTROL_BYTES);
+        let Some(AgentToEncoderMsg::Hello(hello)) = reader.next().await? else { panic!("no hello") };
+        self.report.try_send(Seen::Hello(hello)).unwrap();
+        let behaviour = self.behaves.borrow_and_update().clone();
+        let greeting = match behaviour.on_hello {
+            OnHello::Welcome => EncoderToAgentMsg::Welcome(welcome(&behaviour)),
+            OnHello::Refuse(code, message) => EncoderToAgentMsg::Refused(Refused::new(code, message)),
+        };
+        write_msg(&mut send, &greeting, MAX_CONTROL_BYTES).await?;
+        loop {
+            tokio::select! {
+                message = reader.next() => match message? {
+                    Some(AgentToEncoderMsg::Ping(ping)) => {
+                        let pong = Pong { id: ping.id, received_us: 1, sent_us: 2 };
+                        write_msg(&mut send, &EncoderToAgentMsg::Pong(pong), MAX_CONTROL_BYTES).await?;
+                    }
+                    Some(AgentToEncoderMsg::Goodbye(goodbye)) => {
+                        self.report.try_send(Seen::Goodbye(goodbye.reason)).unwrap();
+                    }
+                    other => {
+                        connection.close(0_u32.into(), b"");
+                        return if other.is_none() { Ok(()) } else { panic!("{other:?}") };
+                    }
+                },
+                changed = self.behaves.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let goodbye = self.behaves.borrow_and_update().goodbye;
+                    if let Some(reason) = goodbye {
+                        let goodbye = EncoderToAgentMsg::Goodbye(Goodbye::new(reason, "restarting"));
+                        write_msg(&mut send, &goodbye, MAX_CONTROL_BYTES).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn frame(mut self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {
+        let header: FrameHeader = expect_msg(&mut recv, MAX_FRAME_HEADER_BYTES).await?;
+        let jpeg = read_exact_limited(&mut recv, header.jpeg_len.into(), MAX_FRAME_BYTES as usize).await?;
+        assert!(jpeg.starts_with(&[0xff, 0xd8]), "not a JPEG");
+        self.report.try_send(Seen::Frame(header)).unwrap();
+        let is_over = |behaviour: &Behaviour| behaviour.on_frame != OnFrame::Hold;
+        let on_frame = tokio::select! {
+            behaviour = self.behaves.wait_for(is_over) => match behaviour {
+                Ok(behaviour) => behaviour.on_frame,
+                Err(_) => return Ok(()),
+            },
+            stopped = send.stopped() => {
+                let reset = recv.received_reset().await.ok().flatten();
+                let code = |code: Option<quinn::VarInt>| code.map_or(0, quinn::VarInt::into_inner);
+                let seen = Seen::Cancelled(code(reset), code(stopped.ok().flatten()));
+                self.report.try_send(seen).unwrap();
+                return Ok(());
+            }
+        };
+        let reply = self.reply(&header, on_frame);
+        write_msg(&mut send, &reply, MAX_REPLY_BYTES).await?;
+        let _ = send.finish();
+        Ok(())
+    }
+
+    fn reply(&self, header: &FrameHeader, on_frame: OnFrame) -> FrameReplyMsg {
+        let (seq, timings) = (header.seq, ServerTimings { receive_us: 1, queue_us: 2000, decode_us: 3000, encode_us: 4000 });
+        match on_frame {
+            OnFrame::Drop(reason) => FrameReplyMsg::Dropped { seq, reason, timings },
+            OnFrame::DropOnce(reason) if self.dropped.lock().unwrap().insert(seq) => {
+                FrameReplyMsg::Dropped { seq, reason, timings }
+            }
+            OnFrame::Reject(code, message) => FrameReplyMsg::rejected(seq, code, message),
+            OnFrame::Answer | OnFrame::DropOnce(_) | OnFrame::Hold => {
+                let embedding = to_wire(&[seq as f32, 1.0, 2.0, 3.0], 1, 4, header.embedding).unwrap();
+                FrameReplyMsg::Answer(Answer { seq, timings, batch: 1, embedding, tokens: None })
+            }
+        }
+    }
+}
+
+fn welcome(behaviour: &Behaviour) -> Welcome {
+    Welcome {
+        version: behaviour.version,
+        server: "fake 1".into(),
+        model: "tiny".into(),
+        note: behaviour.note.into(),
+        space: behaviour.space,
+        embed_dim: 4,
+        grid: None,
+        input: InputSize { width: 96, height: 48 },
+        limits: SessionLimits { max_frame_bytes: 1 << 20, max_pixels: 1 << 22, max_in_flight: 8 },
+    }
+}

@@ -1,0 +1,158 @@
+//! Links that break, and encoders that go away: no frame is unaccounted for, and answers come back.
+
+use protocol::{DropReason, GoodbyeReason, close};
+
+use crate::agent_encoder::{Behaviour, Encoder, OnFrame, Seen};
+use crate::agent_pki::Pki;
+use crate::agent_process::{Agent, frames, run};
+
+/// More frames than any test waits for: the test ends the run.
+const ENDLESS: usize = 100_000;
+
+fn holding() -> Behaviour {
+    Behaviour { on_frame: OnFrame::Hold, ..Behaviour::default() }
+}
+
+#[tokio::test]
+async fn without_a_link_answers_go_stale_and_come_back_with_it() {
+    let pki = Pki::new();
+    let encoder = Encoder::start(&pki, Behaviour::default());
+    let address = encoder.address;
+    let mut command = run(&pki, &[&encoder], &frames(&pki, ENDLESS));
+    let mut agent = Agent::spawn(command.args(["--fps", "50", "--deadline", "200ms", "--stale-every", "50ms"]));
+    agent.answer().await;
+
+    encoder.stop().await;
+    agent.dropped("link").await;
+    let first = agent.until(|line| line["stale"] == true).await;
+    let second = agent.until(|line| line["stale"] == true).await;
+    assert_eq!((&first["seq"], &first["value"]), (&second["seq"], &second["value"]), "the same answer");
+    let age = |line: &serde_json::Value| line["age_ms"].as_f64().unwrap();
+    assert!(age(&second) > age(&first), "and it grows older");
+    agent.dropped("link down: ").await;
+
+    let _encoder = Encoder::start_at(&pki, Behaviour::default(), address, protocol::ALPN);
+    let back = agent.answer().await;
+    assert!(back["seq"].as_u64() > second["seq"].as_u64());
+    agent.signal("INT");
+    let finished = agent.finish().await;
+    assert!(finished.status.success(), "{}", finished.stderr);
+    let [captured, answered, dropped] = finished.assert_accounted();
+    assert!(answered >= 2 && dropped >= 2, "{captured} {answered} {dropped}");
+}
+
+#[tokio::test]
+async fn an_encoder_that_drains_finishes_its_frames_while_the_next_one_takes_over() {
+    let pki = Pki::new();
+    let (mut first, mut second) = (Encoder::start(&pki, holding()), Encoder::start(&pki, Behaviour::default()));
+    let mut agent = Agent::spawn(run(&pki, &[&first, &second], &frames(&pki, 12)).args(["--max-in-flight", "2"]));
+    assert_eq!(first.sees_frame().await.seq, 0);
+    first.sees_frame().await;
+    first.behave(|behaviour| behaviour.goodbye = Some(GoodbyeReason::Draining));
+    let taken = second.sees_frame().await;
+    assert!(taken.seq >= 2, "the frames at the first encoder stay there");
+    agent.says("the encoder is shutting down: restarting").await;
+    first.behave(|behaviour| *behaviour = Behaviour::default());
+    let finished = agent.finish().await;
+    assert_eq!(finished.assert_accounted(), [12, 12, 0]);
+}
+
+#[tokio::test]
+async fn an_encoder_that_closes_hands_over_to_the_next() {
+    let pki = Pki::new();
+    let (mut first, second) = (Encoder::start(&pki, holding()), Encoder::start(&pki, Behaviour::default()));
+    let agent = Agent::spawn(&mut run(&pki, &[&first, &second], &frames(&pki, 12)));
+    first.sees_frame().await;
+    first.stop().await;
+    let finished = agent.finish().await;
+    assert!(finished.status.success());
+    assert_eq!(finished.assert_accounted(), [12, 12, 0], "a finite source loses nothing");
+}
+
+#[tokio::test]
+async fn an_encoder_that_vanishes_mid_frame_costs_that_frame() {
+    let pki = Pki::new();
+    let (mut first, second) = (Encoder::start(&pki, holding()), Encoder::start(&pki, Behaviour::default()));
+    let mut command = run(&pki, &[&first, &second], &frames(&pki, ENDLESS));
+    let mut agent = Agent::spawn(command.args(["--fps", "20", "--deadline", "1m", "--max-in-flight", "1"]));
+    first.sees_frame().await;
+    first.vanish();
+    let line = agent.dropped("link lost: ").await;
+    assert_eq!(line["seq"], 0);
+    assert!(line["dropped"].as_str().unwrap().contains("no sign of life"), "{line}");
+    agent.answer().await;
+    agent.signal("TERM");
+    let finished = agent.finish().await;
+    assert!(finished.status.success());
+    finished.assert_accounted();
+}
+
+#[tokio::test]
+async fn a_frame_past_its_deadline_is_cancelled_at_the_encoder() {
+    let pki = Pki::new();
+    let mut encoder = Encoder::start(&pki, holding());
+    let mut command = run(&pki, &[&encoder], &frames(&pki, 3));
+    let agent = Agent::spawn(command.args(["--fps", "10", "--deadline", "150ms", "--max-in-flight", "1"]));
+    let header = encoder.sees_frame().await;
+    assert!((1..=150).contains(&header.deadline_ms));
+    let codes = encoder.sees(|seen| match seen {
+        Seen::Cancelled(reset, stopped) => Some([*reset, *stopped]),
+        _ => None,
+    });
+    assert_eq!(codes.await, [u64::from(close::STALE); 2]);
+    let finished = agent.finish().await;
+    let [captured, answered, dropped] = finished.assert_accounted();
+    assert_eq!((captured, answered, dropped), (3, 0, 3));
+    assert!(finished.lines[0]["dropped"].as_str().unwrap().starts_with("expired: "));
+}
+
+#[tokio::test]
+async fn a_slow_encoder_gets_the_newest_frame() {
+    let pki = Pki::new();
+    let mut encoder = Encoder::start(&pki, holding());
+    let mut command = run(&pki, &[&encoder], &frames(&pki, ENDLESS));
+    let mut agent = Agent::spawn(command.args(["--fps", "100", "--deadline", "1m", "--max-in-flight", "1"]));
+    assert_eq!(encoder.sees_frame().await.seq, 0);
+    let newest_lost = loop {
+        let line = agent.dropped("superseded").await;
+        if line["seq"].as_u64() >= Some(5) {
+            break line["seq"].as_u64().unwrap();
+        }
+    };
+    encoder.behave(|behaviour| behaviour.on_frame = OnFrame::Answer);
+    assert!(encoder.sees_frame().await.seq > newest_lost);
+    agent.signal("TERM");
+    agent.finish().await.assert_accounted();
+}
+
+#[tokio::test]
+async fn what_an_encoder_drops_is_lost_live_and_tried_again_otherwise() {
+    let pki = Pki::new();
+    let once = Behaviour { on_frame: OnFrame::DropOnce(DropReason::Overloaded), ..Behaviour::default() };
+    let encoder = Encoder::start(&pki, once);
+    let finished = Agent::spawn(&mut run(&pki, &[&encoder], &frames(&pki, 6))).finish().await;
+    assert_eq!(finished.assert_accounted(), [6, 6, 0]);
+
+    let always = Behaviour { on_frame: OnFrame::Drop(DropReason::Expired), ..Behaviour::default() };
+    let encoder = Encoder::start(&pki, always);
+    let finished = Agent::spawn(run(&pki, &[&encoder], &frames(&pki, 3)).args(["--fps", "50"])).finish().await;
+    let [captured, answered, _] = finished.assert_accounted();
+    assert_eq!((captured, answered), (3, 0));
+    assert!(finished.stderr.contains("encoder_expired="), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn a_signal_ends_frames_in_flight_with_a_reason() {
+    let pki = Pki::new();
+    let mut encoder = Encoder::start(&pki, holding());
+    let mut agent = Agent::spawn(run(&pki, &[&encoder], &frames(&pki, 10)).args(["--max-in-flight", "2"]));
+    encoder.sees_frame().await;
+    encoder.sees_frame().await;
+    agent.signal("TERM");
+    agent.signal("INT");
+    agent.dropped("shutdown").await;
+    let finished = agent.finish().await;
+    assert!(finished.status.success(), "{}", finished.stderr);
+    let [captured, answered, dropped] = finished.assert_accounted();
+    assert!(answered == 0 && captured == dropped && (2..=4).contains(&captured), "{captured}");
+}

@@ -1,0 +1,188 @@
+//! The agent as a person runs it: a process with arguments, lines on standard output, words on standard error.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use serde_json::Value;
+use shared::head::{
+    FORMAT, InputSpec, Kind, Manifest, Output, OutputKind, SelfTestTolerance, Task, TensorData, Trained, seal,
+};
+use shared::image::{Chroma, Rgb, jpeg};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
+
+use crate::agent_encoder::{Encoder, LIMIT, SPACE};
+use crate::agent_pki::Pki;
+
+/// Writes a list that names one small picture `count` times.
+pub fn frames(pki: &Pki, count: usize) -> PathBuf {
+    let picture = jpeg::encode(&Rgb::filled(96, 48, [90, 120, 30]), 80, Chroma::C420);
+    std::fs::write(pki.path().join("frame.jpg"), picture).unwrap();
+    let list = pki.path().join(format!("frames-{count}.txt"));
+    std::fs::write(&list, "frame.jpg\n".repeat(count)).unwrap();
+    list
+}
+
+/// What a head's manifest says unless a test wants otherwise.
+pub fn manifest(name: &str) -> Manifest {
+    Manifest {
+        format: FORMAT,
+        name: name.into(),
+        task: Task::Count,
+        kind: Kind::Linear,
+        input: InputSpec { space: SPACE.to_string(), dim: 4, grid: None },
+        output: Output { kind: OutputKind::Scalar, unit: "frames".into(), min: None },
+        interval: Some(shared::head::IntervalOffsets { level: 0.9, lower: -1.0, upper: 2.0 }),
+        uplink: shared::uplink::Uplink::default().id(),
+        trained: Trained { frames: 9, labels: None, seed: 1 },
+        held_out: None,
+        self_test: SelfTestTolerance { tolerance: 1e-3 },
+    }
+}
+
+/// Writes a linear head that answers with the embedding's first number.
+pub fn head(pki: &Pki, manifest: &Manifest) -> PathBuf {
+    let tensors = [
+        ("norm.mean", vec![4], vec![0.0; 4]),
+        ("norm.std", vec![4], vec![1.0; 4]),
+        ("weight", vec![1, 4], vec![1.0, 0.0, 0.0, 0.0]),
+        ("bias", vec![1], vec![0.0]),
+    ];
+    let tensors = tensors.map(|(name, shape, values)| (name.to_owned(), TensorData::f32(&shape, &values)));
+    let path = pki.path().join(format!("{}.head", manifest.name));
+    std::fs::write(&path, seal(manifest, tensors.into(), &[5.0, 0.0, 0.0, 0.0]).unwrap()).unwrap();
+    path
+}
+
+/// An agent's command line with everything a run needs.
+pub fn run(pki: &Pki, encoders: &[&Encoder], source: &Path) -> Command {
+    let servers: Vec<_> = encoders.iter().map(|encoder| encoder.server()).collect();
+    let mut command = bare(["run", "--server", &servers.join(",")]);
+    command.arg("--source").arg(source);
+    command.arg("--identity").arg(pki.camera("plaza-1"));
+    command.arg("--head").arg(head(pki, &manifest("frame-number")));
+    command
+}
+
+pub fn bare<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-agent"));
+    command.args(args).env_remove("FTH_LOG").kill_on_drop(true);
+    command
+}
+
+pub struct Agent {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    stderr: watch::Receiver<String>,
+    /// Every line so far.
+    pub seen: Vec<Value>,
+}
+
+pub struct Finished {
+    pub status: ExitStatus,
+    pub lines: Vec<Value>,
+    pub stderr: String,
+}
+
+impl Agent {
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut words = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (text, stderr) = watch::channel(String::new());
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = words.next_line().await {
+                text.send_modify(|text| *text += &(line + "\n"));
+            }
+        });
+        Self { child, lines, stderr, seen: Vec::new() }
+    }
+
+    /// The next line of output; `None` at the end.
+    pub async fn next(&mut self) -> Option<Value> {
+        let line = tokio::time::timeout(LIMIT, self.lines.next_line()).await;
+        let line = line.unwrap_or_else(|_| panic!("no line within a minute; {}", *self.stderr.borrow())).unwrap()?;
+        let value: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        self.seen.push(value.clone());
+        Some(value)
+    }
+
+    /// The next line that `wanted` is true for.
+    pub async fn until(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+        loop {
+            let Some(line) = self.next().await else { panic!("ended early: {}", *self.stderr.borrow()) };
+            if wanted(&line) {
+                return line;
+            }
+        }
+    }
+
+    pub async fn answer(&mut self) -> Value {
+        self.until(is_answer).await
+    }
+
+    pub async fn dropped(&mut self, reason: &str) -> Value {
+        self.until(|line| line["dropped"].as_str().is_some_and(|words| words.contains(reason))).await
+    }
+
+    /// Waits until standard error says this.
+    pub async fn says(&mut self, words: &str) {
+        let said = self.stderr.wait_for(|text| text.contains(words));
+        let said = tokio::time::timeout(LIMIT, said).await.map(|said| said.is_ok());
+        assert_eq!(said, Ok(true), "{words:?} was never said: {}", *self.stderr.borrow());
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("still running").to_string();
+        let status = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Closes the reading end of standard output, and waits for the end.
+    pub async fn stop_reading(self) -> Finished {
+        let Self { mut child, lines, mut stderr, seen } = self;
+        drop(lines);
+        let status = tokio::time::timeout(LIMIT, child.wait()).await.expect("still running").unwrap();
+        let _ = stderr.wait_for(|_| false).await;
+        let stderr = stderr.borrow().clone();
+        Finished { status, lines: seen, stderr }
+    }
+
+    /// Reads to the end.
+    pub async fn finish(mut self) -> Finished {
+        while self.next().await.is_some() {}
+        self.stop_reading().await
+    }
+}
+
+pub fn is_answer(line: &Value) -> bool {
+    line["stale"] == false
+}
+
+impl Finished {
+    /// `captured=…`, `answered=…`, `dropped=…` of the summary.
+    pub fn counts(&self) -> [u64; 3] {
+        let summary = self.stderr.lines().find(|line| line.starts_with("captured=")).expect("a summary");
+        let words: Vec<_> = summary.split(' ').collect();
+        [("captured=", 0), ("answered=", 1), ("dropped=", 2)]
+            .map(|(key, at)| words[at].strip_prefix(key).unwrap().parse().unwrap())
+    }
+
+    /// Every captured frame has an answer or a reason, never both, and the summary says the same.
+    pub fn assert_accounted(&self) -> [u64; 3] {
+        let seqs = |wanted: fn(&Value) -> bool| -> BTreeSet<u64> {
+            self.lines.iter().filter(|line| wanted(line)).map(|line| line["seq"].as_u64().unwrap()).collect()
+        };
+        let answered = seqs(is_answer);
+        let dropped = seqs(|line| line["dropped"].is_string());
+        let counts = [answered.len() + dropped.len(), answered.len(), dropped.len()].map(|n| n as u64);
+        assert_eq!(self.counts(), counts, "{}", self.stderr);
+        assert!(answered.is_disjoint(&dropped));
+        assert!(answered.union(&dropped).copied().eq(0..counts[0]), "a frame is missing");
+        counts
+    }
+}
