@@ -37,4 +37,4 @@ soak: packages-needed ## five minutes of live HLS with the stream server stopped
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
 	cd protocol && mkdir -p fuzz/corpus/decode && \
-		RUSTC_BOOTSTRAP=1 cargo fuzz run decode fuzz/corpus/decode fuzz/seeds -- -max_total_time=60
+		RUSTC_BOOTSTRAP=1 cargo fuzz run decode fuzz/corpus/decode fuzz/seeds -- -max_total_time=60 -malloc_limit_mb=1
