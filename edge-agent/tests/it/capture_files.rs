@@ -130,7 +130,7 @@ async fn a_video_file_gives_every_frame_and_ends() {
     assert!(next(&mut running).await.is_none());
     assert_eq!(running.pump.finish(LIMIT).unwrap(), 20);
     assert_eq!(lost(&mut running.losses).await.0, 0);
-    assert_eq!(program.all(), []);
+    assert!(program.all().is_empty());
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ async fn a_killed_child_is_replaced_and_stop_leaves_none() {
     running.pump.stop();
     while next(&mut running).await.is_some() {}
     let captured = running.pump.finish(LIMIT).unwrap();
-    assert_eq!(program.all(), []);
+    assert!(program.all().is_empty());
     let counts = running.frames.counts();
     assert_eq!(counts.taken + lost(&mut running.losses).await.0, captured);
 }
@@ -204,7 +204,7 @@ async fn live_hls_outlives_its_server() {
     let now = Instant::now();
     until(&mut running, |frame| frame.started > now).await;
     running.pump.finish(LIMIT).unwrap();
-    assert_eq!(program.all(), []);
+    assert!(program.all().is_empty());
 }
 
 /// The least RTSP server that works: passes on the packets that `source` receives, over the TCP connection.
@@ -286,7 +286,7 @@ async fn rtsp_comes_over_tcp_with_its_password_hidden() {
     let setups = requests.iter().filter(|line| line.starts_with("SETUP")).count();
     assert_eq!(setups, 1, "UDP was tried first: {requests:?}");
     running.pump.finish(LIMIT).unwrap();
-    assert_eq!(program.all(), []);
+    assert!(program.all().is_empty());
 }
 
 /// A source that is never dropped, on a thread that ends: as after a crash of the agent.
