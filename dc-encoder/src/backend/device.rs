@@ -130,18 +130,14 @@ fn cpu_features() -> String {
 }
 
 /// A CUDA device, or in words why there is none.
-#[cfg(feature = "cuda")]
 fn cuda(index: usize) -> Result<Device, String> {
+    if !cfg!(feature = "cuda") {
+        return Err("this program was built without `--features cuda`".to_owned());
+    }
     // candle panics, rather than fails, where the driver library is missing.
     std::panic::catch_unwind(|| Device::new_cuda(index))
         .map_err(|_| "the NVIDIA driver library (libcuda) does not load".to_owned())?
         .map_err(|error| error.to_string())
-}
-
-/// A CUDA device, or in words why there is none.
-#[cfg(not(feature = "cuda"))]
-fn cuda(_index: usize) -> Result<Device, String> {
-    Err("this program was built without `--features cuda`".to_owned())
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ fn run_init(args: &Init, out: &mut dyn Write) -> anyhow::Result<()> {
 fn run_inspect(args: &Inspect, out: &mut dyn Write) -> anyhow::Result<()> {
     let opened = select(args.device)?;
     let model = Model::load(&args.model, &opened.device)?;
-    let report = Report::new(&model, &opened);
+    let report = Report::new(model.config(), model.space(), &opened);
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &report).context("writing the report")?;
         writeln!(out)?;

@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
+use protocol::SpaceId;
 use serde::Serialize;
 
-use super::Model;
-use super::config::{Config, Pooling};
+use super::config::{Attention, Config, LandmarkKind, Pooling};
 use super::cost::{self, Flops, Memory};
 use super::tensors::parameters;
+use crate::backend::Opened;
 
 /// Facts about a model on a device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -42,7 +43,7 @@ pub struct Report {
     pub space: String,
     /// Where the weights come from.
     pub weights: String,
-    /// The device, the compute path on it, and why this device.
+    /// The device in words.
     pub device: String,
     /// The compute path.
     pub path: String,
@@ -51,9 +52,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Collects the facts; `device`, `path` and `reason` as an opened backend tells them.
-    pub fn new(model: &Model, opened: &crate::backend::Opened) -> Self {
-        let config = model.config();
+    /// Collects the facts about a configuration whose weights make this embedding space, on an opened device.
+    pub fn new(config: &Config, space: SpaceId, opened: &Opened) -> Self {
         let (encoder, decoder) = parameters(config);
         let flops = cost::flops(config);
         Self {
@@ -70,7 +70,7 @@ impl Report {
             pooling: pooling(config),
             embed_dim: config.embed_dim,
             latent_dim: config.latent_dim(),
-            space: model.space().to_string(),
+            space: space.to_string(),
             weights: config.note(),
             device: opened.name.clone(),
             path: opened.path.clone(),
@@ -130,10 +130,10 @@ fn mebi(bytes: u64) -> String {
 }
 
 /// Which attention a whole frame takes, and why.
-fn attention(config: &Config) -> String {
+pub fn attention(config: &Config) -> String {
     let (tokens, landmarks) = (config.tokens(), config.landmarks);
     let exact = giga(cost::flops_exact(config).total());
-    if config.attention == super::config::Attention::Exact && tokens > landmarks {
+    if config.attention == Attention::Exact && tokens > landmarks {
         let nystrom = giga(cost::flops_nystrom(config).total());
         return format!(
             "exact: asked for; Nyström with {landmarks} landmarks would take {nystrom} instead of {exact}"
@@ -147,8 +147,8 @@ fn attention(config: &Config) -> String {
         );
     }
     let kind = match config.landmark_kind {
-        super::config::LandmarkKind::Rows => "runs of tokens".to_owned(),
-        super::config::LandmarkKind::Blocks => "blocks of the patch grid".to_owned(),
+        LandmarkKind::Rows => "runs of tokens".to_owned(),
+        LandmarkKind::Blocks => "blocks of the patch grid".to_owned(),
     };
     let nystrom = giga(cost::flops_nystrom(config).total());
     format!(
@@ -162,6 +162,46 @@ fn pooling(config: &Config) -> String {
         Pooling::Mean { version } => format!("mean (version {version}): the mean of the latent tokens"),
         Pooling::Regions { version, rows, cols } => {
             format!("regions (version {version}): {rows}x{cols} regions of {} numbers", config.latent_dim())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::preset::Preset;
+    use super::*;
+    use crate::backend::{DeviceChoice, select};
+
+    fn text(preset: &str) -> String {
+        let config = Preset::find(preset).unwrap().config();
+        let report = Report::new(&config, SpaceId([1; 32]), &select(DeviceChoice::Cpu).unwrap());
+        let mut text = Vec::new();
+        report.write(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn the_seed_preset_says_its_size_its_cost_and_why_it_is_exact() {
+        let text = text("seed-80m");
+        for want in [
+            "76.1M",
+            "240",
+            "37.6 GFLOP",
+            "exact: 240 tokens ≤ 256 landmarks",
+            "only approximate",
+            "mean (version 1)",
+        ] {
+            assert!(text.contains(want), "{want} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_high_resolution_preset_says_which_landmarks_and_what_they_save() {
+        let text = text("hires");
+        for want in
+            ["Nyström: 3600 tokens > 256 landmarks", "252 landmarks, blocks of the patch grid", "instead of"]
+        {
+            assert!(text.contains(want), "{want} in\n{text}");
         }
     }
 }

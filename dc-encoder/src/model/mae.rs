@@ -5,7 +5,7 @@
 //!                                                      mask_token everywhere else ┘
 //! ```
 
-use candle_core::{D, DType, IndexOp as _, Result, Tensor};
+use candle_core::{D, IndexOp as _, Result, Tensor};
 use candle_nn::{Linear, Module as _, VarBuilder};
 
 use super::attention::{Plan, Shape};
@@ -90,23 +90,21 @@ impl Mae {
         let config = self.encoder.config();
         let tokens = self.encoder.embed_patches(&patches::for_embedding(images, config.patch)?)?;
         let latent = self.encoder.hidden(&pick(&tokens, visible)?, Some(visible))?;
-        let mask = mask(visible, config.patches(), images.dtype())?;
-        let prediction = self.decode(&latent, visible, &mask)?;
-        Ok(Masked { latent, prediction, mask })
+        let places = Places::new(visible, config.patches())?;
+        let prediction = self.decode(&latent, &places)?;
+        Ok(Masked { latent, prediction, mask: places.mask.to_dtype(images.dtype())? })
     }
 
     /// Hidden tokens of the visible patches to a prediction for every patch.
-    fn decode(&self, latent: &Tensor, visible: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        let (batch, count) = visible.dims2()?;
-        let (patches, width) = self.pos_embed.dims2()?;
+    fn decode(&self, latent: &Tensor, places: &Places) -> Result<Tensor> {
         let tokens = self.embed.forward(latent)?;
-        let first = tokens.dim(1)? - count;
-        let seen = tokens.i((.., first.., ..))?.contiguous()?;
-        let places = visible.unsqueeze(2)?.broadcast_as((batch, count, width))?.contiguous()?;
-        let empty = Tensor::zeros((batch, patches, width), tokens.dtype(), tokens.device())?;
-        let seen = empty.scatter_add(&places, &seen, 1)?;
-        let hidden = mask.unsqueeze(2)?.broadcast_mul(&self.mask_token.reshape((1, 1, width))?)?;
-        let mut x = (seen + hidden)?.broadcast_add(&self.pos_embed)?;
+        let (batch, length, width) = tokens.dims3()?;
+        let first = length - places.visible;
+        let seen = tokens.i((.., first.., ..))?;
+        // One mask token behind the visible ones: every hidden patch takes its copy from there.
+        let mask_token = self.mask_token.reshape((1, 1, width))?.broadcast_as((batch, 1, width))?;
+        let mut x =
+            pick(&Tensor::cat(&[&seen, &mask_token], 1)?, &places.source)?.broadcast_add(&self.pos_embed)?;
         if let Some(class_pos_embed) = &self.class_pos_embed {
             let class = tokens.i((.., ..1, ..))?.broadcast_add(class_pos_embed)?;
             x = Tensor::cat(&[&class, &x], 1)?;
@@ -116,19 +114,40 @@ impl Mae {
     }
 }
 
-/// `tokens [batch, patches, dim]` at `visible [batch, n]`: `[batch, n, dim]`.
-fn pick(tokens: &Tensor, visible: &Tensor) -> Result<Tensor> {
-    let (batch, count) = visible.dims2()?;
-    let width = tokens.dim(2)?;
-    tokens.gather(&visible.unsqueeze(2)?.broadcast_as((batch, count, width))?.contiguous()?, 1)
+/// Where the decoder finds each patch of the grid.
+struct Places {
+    /// Its place among the visible patches, or the number of those if it is hidden: `[batch, patches]`, u32.
+    source: Tensor,
+    /// 1 where hidden, 0 where visible: `[batch, patches]`, f32.
+    mask: Tensor,
+    /// Visible patches of one image.
+    visible: usize,
 }
 
-/// `[batch, patches]`: 0 at the visible patches, 1 elsewhere.
-fn mask(visible: &Tensor, patches: usize, dtype: DType) -> Result<Tensor> {
-    let (batch, count) = visible.dims2()?;
-    let ones = Tensor::ones((batch, patches), dtype, visible.device())?;
-    let zeros = Tensor::zeros((batch, count), dtype, visible.device())?;
-    ones.scatter(&visible.contiguous()?, &zeros, 1)
+impl Places {
+    fn new(visible: &Tensor, patches: usize) -> Result<Self> {
+        let (batch, count) = visible.dims2()?;
+        let mut source = vec![count as u32; batch * patches];
+        for (image, visible) in visible.to_vec2::<u32>()?.iter().enumerate() {
+            for (place, patch) in visible.iter().enumerate() {
+                source[image * patches + *patch as usize] = place as u32;
+            }
+        }
+        let mask = source.iter().map(|place| f32::from(u8::from(*place == count as u32))).collect();
+        let device = visible.device();
+        Ok(Self {
+            source: Tensor::from_vec(source, (batch, patches), device)?,
+            mask: Tensor::from_vec::<_, f32>(mask, (batch, patches), device)?,
+            visible: count,
+        })
+    }
+}
+
+/// `tokens [batch, _, dim]` at `places [batch, n]`: `[batch, n, dim]`.
+fn pick(tokens: &Tensor, places: &Tensor) -> Result<Tensor> {
+    let (batch, count) = places.dims2()?;
+    let width = tokens.dim(2)?;
+    tokens.gather(&places.unsqueeze(2)?.broadcast_as((batch, count, width))?.contiguous()?, 1)
 }
 
 /// What the decoder should predict for images `[batch, 3, height, width]`: `[batch, patches, 3 * patch * patch]`,

@@ -23,11 +23,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<34} {:<10} {:>7}  worst error / tolerance", "case", "kind", "tensors")?;
+        writeln!(f, "{:<40} {:<10} {:>7}  worst error / tolerance", "case", "kind", "tensors")?;
         for (name, kind, outcome) in &self.lines {
             let (ratio, worst) = &outcome.worst;
             let verdict = if outcome.failures.is_empty() { "ok" } else { "FAILED" };
-            writeln!(f, "{name:<34} {kind:<10} {:>7}  {ratio:.3} ({worst}) {verdict}", outcome.checked)?;
+            writeln!(f, "{name:<40} {kind:<10} {:>7}  {ratio:.3} ({worst}) {verdict}", outcome.checked)?;
             for failure in &outcome.failures {
                 writeln!(f, "    {failure}")?;
             }
@@ -64,7 +64,7 @@ fn run_entry(path: &Path, report: &mut Report) {
     let extension = path.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
     if path.is_dir() {
         if path.join("config.json").exists() && path.join("io.safetensors").exists() {
-            report.lines.push((name, "hf", hf::run(path)));
+            report.lines.push((name, "hf", guarded(|| hf::run(path))));
         } else {
             report
                 .problems
@@ -73,7 +73,7 @@ fn run_entry(path: &Path, report: &mut Report) {
     } else if extension == "safetensors" {
         match Case::read(path) {
             Ok(case) => match kind(&case) {
-                Some((kind, run)) => report.lines.push((name, kind, run(case))),
+                Some((kind, run)) => report.lines.push((name, kind, guarded(|| run(case)))),
                 None => report.problems.push(format!("{name}: its tensors are of no known kind of case")),
             },
             Err(error) => report.problems.push(format!("{name}: {error}")),
@@ -83,6 +83,15 @@ fn run_entry(path: &Path, report: &mut Report) {
     } else {
         report.problems.push(format!("{name}: neither a case nor a text (.md)"));
     }
+}
+
+/// A case that panics fails; the others still run.
+fn guarded(run: impl FnOnce() -> Outcome) -> Outcome {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Outcome { checked: 0, worst: (f64::NAN, String::new()), failures: vec![text.unwrap_or_default()] }
+    })
 }
 
 type Run = fn(Case) -> Outcome;

@@ -1,7 +1,9 @@
 //! Integration tests: one binary, one module a subject.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod heads;
 mod embed;
+mod model;
 mod pki;
 mod serve_frames;
 mod serve_lifecycle;
