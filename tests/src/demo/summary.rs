@@ -46,7 +46,7 @@ fn errors(answers: &[&Line], prepared: &Prepared) -> anyhow::Result<()> {
         let of_unit = answers.iter().filter(|line| line.unit.as_deref() == Some(unit));
         of_unit.filter_map(|line| Some((line.value?, *truth.get(line.frame.as_deref()?)?))).collect()
     };
-    let (counts, clocks) = (pairs("people"), pairs("minute of day"));
+    let (counts, clocks) = (pairs("people"), pairs("min"));
     if counts.is_empty() || clocks.is_empty() {
         bail!("a head gave no answers: {} counts, {} times of day", counts.len(), clocks.len());
     }

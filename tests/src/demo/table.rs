@@ -62,7 +62,7 @@ impl<'a> Table<'a> {
             truth.map_or("-".into(), |truth| truth.count.to_string()),
             count(value("people")),
             clock(truth.map(|truth| truth.minute_of_day)),
-            clock(value("minute of day")),
+            clock(value("min")),
             line.age_ms.unwrap_or(0.0),
             stages.join(""),
         );
