@@ -114,12 +114,18 @@ fn to_int8(values: &[f32], dim: u32) -> (Vec<f32>, Vec<u8>) {
     let mut data = Vec::with_capacity(values.len());
     let scales = rows
         .map(|row| {
-            let scale = row.iter().fold(0f32, |max, value| max.max(value.abs())) / 127.0;
+            let scale = row_scale(row);
             data.extend(row.iter().map(|&value| quantise(value, scale)));
             scale
         })
         .collect();
     (scales, data)
+}
+
+/// `max|x| / 127`, rounded so that 127 steps of it stay finite.
+fn row_scale(row: &[f32]) -> f32 {
+    let scale = row.iter().fold(0f32, |max, value| max.max(value.abs())) / 127.0;
+    if (scale * 127.0).is_finite() { scale } else { scale.next_down() }
 }
 
 /// The signed byte nearest to `value / scale`, as its bits.
@@ -238,6 +244,8 @@ mod tests {
         assert_eq!(tensor.scales, [1.0, 0.0]);
         assert_eq!(tensor.data, [127, (-64i8) as u8, 0, 0, 0, 0]);
         assert_eq!(back, [127.0, -64.0, 0.0, 0.0, 0.0, 0.0]);
+        let (_, back) = there_and_back(&[f32::MAX, f32::MIN], 1, 2, Encoding::Int8);
+        assert!(back[0] > 3.4e38 && back[1] < -3.4e38, "{back:?}");
     }
 
     #[test]
