@@ -1,0 +1,109 @@
+//! What a training says when it is done.
+
+use std::fmt;
+
+use shared::head::{HeldOut, IntervalOffsets, Task};
+
+use super::train::KindChoice;
+
+/// How a training went. `Display` gives lines for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// What the labels mean.
+    pub task: Task,
+    /// Unit of answers and errors.
+    pub unit: String,
+    /// Which network.
+    pub kind: KindChoice,
+    /// What cross-validation chose, in words.
+    pub choice: String,
+    /// Labelled frames that were trained on.
+    pub labelled: usize,
+    /// Frames in the embeddings file.
+    pub embedded: usize,
+    /// Block length of the bootstrap, in frames.
+    pub block: usize,
+    /// The score.
+    pub held_out: HeldOut,
+    /// The interval around answers, when there were labels enough to state one.
+    pub interval: Option<IntervalOffsets>,
+    /// The encoder, as it names itself.
+    pub model: String,
+}
+
+impl Report {
+    /// Whether the whole 95 % interval of the error lies below the constant answer's error.
+    pub fn better_than_constant(&self) -> bool {
+        self.held_out.ci95[1] < self.held_out.baseline
+    }
+}
+
+/// A task's name for people.
+pub fn task_name(task: Task) -> &'static str {
+    match task {
+        Task::Count => "count",
+        Task::TimeOfDay => "time of day",
+    }
+}
+
+/// A number with three significant digits, and never fewer than its whole part.
+pub fn digits(value: f64) -> String {
+    match value.abs() {
+        large if large >= 99.5 => format!("{value:.0}"),
+        medium if medium >= 9.95 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { held_out, unit, .. } = self;
+        let kind = match self.kind {
+            KindChoice::Linear => "linear",
+            KindChoice::Mlp => "mlp",
+            KindChoice::Tokens => "token",
+        };
+        let (labelled, embedded) = (self.labelled, self.embedded);
+        writeln!(f, "{kind} head on {labelled} labelled of {embedded} embedded frames: {}", self.choice)?;
+        writeln!(
+            f,
+            "{}: MAE {} {unit} [{}, {}] on {} held-out frames; always answering the mean: {}",
+            task_name(self.task),
+            digits(held_out.value),
+            digits(held_out.ci95[0]),
+            digits(held_out.ci95[1]),
+            held_out.n,
+            digits(held_out.baseline),
+        )?;
+        writeln!(
+            f,
+            "  held out: {}; 95 % interval from a moving-block bootstrap, {} frames a block",
+            held_out.method, self.block
+        )?;
+        match &self.interval {
+            Some(i) => writeln!(
+                f,
+                "  answers carry a {:.0} % interval of {} to +{} {unit}, from cross-validation",
+                100.0 * i.level,
+                digits(i.lower),
+                digits(i.upper)
+            )?,
+            None => writeln!(f, "  answers carry no interval: that takes at least 19 labels")?,
+        }
+        if !self.better_than_constant() {
+            writeln!(f, "  not shown to be better than the constant answer: label more frames, or others")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let got = [0.8249, 1.0, -1.337, 9.949, 12.34, 350.4].map(digits);
+        assert_eq!(got, ["0.82", "1.00", "-1.34", "9.95", "12.3", "350"]);
+    }
+}

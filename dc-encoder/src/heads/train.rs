@@ -1,0 +1,284 @@
+//! From an embeddings file and labels to a head file and its score.
+
+use std::io::Write;
+use std::path::Path;
+
+use shared::head::{
+    self, Grid, Head, HeldOut, Input, InputSpec, IntervalOffsets, Manifest, SelfTestTolerance, Task,
+};
+
+use super::background::TokenSet;
+use super::error::TrainError;
+use super::folds;
+use super::join::{Sample, join};
+use super::labels::{Label, Labels, Rows};
+use super::learn::{self, Labelled, Learned, TokenFrames};
+use super::report::Report;
+use super::score::{self, Mae};
+use super::target::Target;
+use crate::embed::EmbeddingsFile;
+
+/// Fewest labels to train on: two for each of the five folds.
+const MIN_LABELS: usize = 2 * folds::FOLDS;
+
+/// Fewest test frames a score with an interval can be stated on.
+const MIN_TEST: usize = 10;
+
+/// Level of the interval around answers.
+const INTERVAL_LEVEL: f64 = 0.9;
+
+/// Allowed relative difference of the self-test between machines: f32 sums in another order differ by 1e-5.
+const SELF_TEST_TOLERANCE: f64 = 1e-3;
+
+/// Which network to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum KindChoice {
+    /// Ridge regression on the embedding
+    Linear,
+    /// A perceptron with one hidden layer on the embedding
+    Mlp,
+    /// A small network's response summed over the latent tokens; needs `embed --tokens`
+    Tokens,
+}
+
+/// What to train, on which rows.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What the labels mean.
+    pub task: Task,
+    /// Which network.
+    pub kind: KindChoice,
+    /// Name of the head.
+    pub name: String,
+    /// Unit of the answers.
+    pub unit: String,
+    /// Rows of the labels file to train on; all when none.
+    pub rows: Option<Rows>,
+    /// Rows to score on; the score is cross-validated when none.
+    pub test: Option<Rows>,
+    /// Prefer the strongest ridge within one standard error of the best.
+    pub one_standard_error: bool,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// A trained head.
+#[derive(Debug)]
+pub struct Trained {
+    /// The head file.
+    pub bytes: Vec<u8>,
+    /// How it went.
+    pub report: Report,
+}
+
+/// Trains a head.
+///
+/// # Errors
+/// [`TrainError`], in words a person who labels frames can act on.
+pub fn train(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options) -> Result<Trained, TrainError> {
+    let split = Split::new(embeddings, labels, options)?;
+    let target = Target::of(options.task);
+    let rows: Vec<&[f32]> = split.train.iter().map(|s| embeddings.row(s.frame)).collect();
+    let values: Vec<f64> = split.train.iter().map(|s| s.value).collect();
+    let data = Labelled { rows: &rows, values: &values, target, seed: options.seed };
+    let learned = match options.kind {
+        KindChoice::Linear => learn::linear(&data, options.one_standard_error)?,
+        KindChoice::Mlp => learn::mlp(&data)?,
+        KindChoice::Tokens => learn_tokens(embeddings, &split, &data)?,
+    };
+    let residuals = residuals(target, &values, &learned.answers);
+    let offsets = score::residual_quantiles(&residuals, INTERVAL_LEVEL);
+    let mut manifest = manifest(embeddings, labels, options, &learned);
+    manifest.trained.frames = split.train.len() as u64;
+    manifest.interval = offsets.map(|[lower, upper]| IntervalOffsets { level: INTERVAL_LEVEL, lower, upper });
+
+    let seal = |manifest: &Manifest| head::seal(manifest, learned.tensors.clone(), &learned.self_test_input);
+    let (score, held_out) = if split.test.is_empty() {
+        cross_validated(target, &values, &residuals, options.seed)
+    } else {
+        let head = Head::from_bytes(&seal(&manifest)?)?;
+        tested(&head, embeddings, &split, (target, &values), options)?
+    };
+    manifest.held_out = Some(held_out.clone());
+    let bytes = seal(&manifest)?;
+    let report = Report {
+        task: options.task,
+        unit: options.unit.clone(),
+        kind: options.kind,
+        choice: learned.choice,
+        labelled: split.train.len(),
+        embedded: embeddings.len(),
+        block: score.block,
+        held_out,
+        interval: manifest.interval,
+        model: embeddings.model.clone(),
+    };
+    Ok(Trained { bytes, report })
+}
+
+/// The samples to train and to test on, in time order.
+struct Split {
+    train: Vec<Sample>,
+    test: Vec<Sample>,
+}
+
+impl Split {
+    fn new(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options) -> Result<Self, TrainError> {
+        let train = select(labels, "--rows", options.rows.as_ref())?.unwrap_or(&labels.rows);
+        let test = select(labels, "--test", options.test.as_ref())?.unwrap_or(&[]);
+        if let Some(test) = &options.test {
+            let rows = options.rows.clone().unwrap_or(Rows(0..labels.rows.len()));
+            if rows.0.start < test.0.end && test.0.start < rows.0.end {
+                return Err(TrainError::Overlap { rows: rows.to_string(), test: test.to_string() });
+            }
+        }
+        let too_few = |purpose, got, want| Err(TrainError::TooFew { purpose, got, want });
+        if train.len() < MIN_LABELS {
+            return too_few("train and cross-validate a head", train.len(), MIN_LABELS);
+        }
+        if options.test.is_some() && test.len() < MIN_TEST {
+            return too_few("score a head on (--test)", test.len(), MIN_TEST);
+        }
+        if train.iter().all(|label| label.value == train[0].value) {
+            return Err(TrainError::NoVariation { n: train.len(), value: train[0].value });
+        }
+        let split = Self { train: join(train, &embeddings.ids)?, test: join(test, &embeddings.ids)? };
+        let finite = |frame: usize| embeddings.row(frame).iter().all(|x| x.is_finite());
+        match split.train.iter().chain(&split.test).find(|sample| !finite(sample.frame)) {
+            Some(sample) => Err(TrainError::NotFinite { file: embeddings.ids[sample.frame].clone() }),
+            None => Ok(split),
+        }
+    }
+}
+
+fn select<'a>(
+    labels: &'a Labels,
+    option: &'static str,
+    rows: Option<&Rows>,
+) -> Result<Option<&'a [Label]>, TrainError> {
+    let available = labels.rows.len();
+    let beyond = |rows: &Rows| TrainError::Rows { option, rows: rows.to_string(), available };
+    rows.map(|rows| labels.rows.get(rows.0.clone()).ok_or_else(|| beyond(rows))).transpose()
+}
+
+fn learn_tokens(
+    embeddings: &EmbeddingsFile,
+    split: &Split,
+    data: &Labelled<'_>,
+) -> Result<Learned, TrainError> {
+    let (Some(values), Some(grid)) = (&embeddings.tokens, embeddings.grid) else {
+        return Err(TrainError::NoTokens);
+    };
+    let grid = Grid { rows: grid.rows, cols: grid.cols, dim: grid.dim };
+    let set = TokenSet { values, tokens: grid.tokens(), dim: grid.dim as usize };
+    // The background needs no labels, but it may not look at the frames the head is scored on.
+    let mut background: Vec<usize> = (0..embeddings.len()).collect();
+    background.retain(|frame| split.test.binary_search_by_key(frame, |s| s.frame).is_err());
+    let broken = |frame: &&usize| !set.frame(**frame).iter().all(|x| x.is_finite());
+    if let Some(frame) = background.iter().find(broken) {
+        return Err(TrainError::NotFinite { file: embeddings.ids[*frame].clone() });
+    }
+    let labelled: Vec<usize> = split.train.iter().map(|s| s.frame).collect();
+    learn::tokens(data, &TokenFrames { set, grid, background: &background, labelled: &labelled })
+}
+
+fn manifest(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options, learned: &Learned) -> Manifest {
+    let grid = embeddings.grid.map(|g| Grid { rows: g.rows, cols: g.cols, dim: g.dim });
+    Manifest {
+        format: head::FORMAT,
+        name: options.name.clone(),
+        task: options.task,
+        kind: learned.kind,
+        input: InputSpec {
+            space: embeddings.space.to_string(),
+            dim: u32::try_from(embeddings.dim).unwrap_or(u32::MAX),
+            grid: grid.filter(|_| options.kind == KindChoice::Tokens),
+        },
+        output: Target::of(options.task).output(&options.unit),
+        interval: None,
+        uplink: embeddings.uplink.clone(),
+        trained: head::Trained { frames: 0, labels: Some(labels.digest.clone()), seed: options.seed },
+        held_out: None,
+        self_test: SelfTestTolerance { tolerance: SELF_TEST_TOLERANCE },
+    }
+}
+
+fn residuals(target: Target, truths: &[f64], answers: &[f64]) -> Vec<f64> {
+    truths.iter().zip(answers).map(|(truth, answer)| target.residual(*truth, *answer)).collect()
+}
+
+/// The score of the held-out answers of cross-validation, beside the constant answer's in the same folds.
+fn cross_validated(target: Target, values: &[f64], residuals: &[f64], seed: u64) -> (Mae, HeldOut) {
+    let constant_errors: Vec<f64> = folds::contiguous(values.len())
+        .into_iter()
+        .flat_map(|fold| {
+            let constant = target.constant(fold.train.iter().map(|i| values[*i]));
+            fold.held.map(move |i| target.residual(values[i], constant).abs())
+        })
+        .collect();
+    let method = format!(
+        "cross-validation over {} folds contiguous in time, {} neighbours dropped at each edge",
+        folds::FOLDS,
+        folds::gap(values.len())
+    );
+    held_out(residuals, score::mean(&constant_errors), method, seed)
+}
+
+/// The score on the test rows, each answered by the head file itself.
+fn tested(
+    head: &Head,
+    embeddings: &EmbeddingsFile,
+    split: &Split,
+    (target, values): (Target, &[f64]),
+    options: &Options,
+) -> Result<(Mae, HeldOut), TrainError> {
+    let size = embeddings.grid.map_or(0, |g| g.rows as usize * g.cols as usize * g.dim as usize);
+    let answer = |sample: &Sample| {
+        let tokens = embeddings.tokens.as_ref().map(|all| &all[sample.frame * size..][..size]);
+        let input = Input { embedding: embeddings.row(sample.frame), tokens };
+        let failed = |source| TrainError::Answer { file: embeddings.ids[sample.frame].clone(), source };
+        head.run(&input).map(|prediction| prediction.value).map_err(failed)
+    };
+    let answers = split.test.iter().map(answer).collect::<Result<Vec<_>, _>>()?;
+    let truths: Vec<f64> = split.test.iter().map(|s| s.value).collect();
+    let constant = target.constant(values.iter().copied());
+    let constant_errors: Vec<f64> = truths.iter().map(|t| target.residual(*t, constant).abs()).collect();
+    let rows = options.test.as_ref().map_or_else(String::new, Rows::to_string);
+    let method = format!("rows {rows} of the labels, not trained on");
+    let residuals = residuals(target, &truths, &answers);
+    Ok(held_out(&residuals, score::mean(&constant_errors), method, options.seed))
+}
+
+fn held_out(residuals: &[f64], baseline: f64, method: String, seed: u64) -> (Mae, HeldOut) {
+    let score = score::mae(residuals, seed);
+    let held_out = HeldOut {
+        metric: "mae".to_owned(),
+        value: score.value,
+        ci95: score.ci95,
+        n: residuals.len() as u64,
+        method,
+        baseline,
+    };
+    (score, held_out)
+}
+
+/// Writes a head file so that there is the old file or the whole new one, whatever happens.
+///
+/// # Errors
+/// [`TrainError::Write`]; the temporary file is removed.
+pub fn save(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let failed = |source| TrainError::Write { path: path.to_owned(), source };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".head-");
+    #[cfg(unix)]
+    {
+        // A head is no secret: readable as the umask allows, where temporary files are private.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
