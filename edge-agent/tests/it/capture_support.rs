@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use edge_agent::capture::{Backoff, Captured, Loss, LossReceiver, Options, Running, SourceUri, start};
 
 /// Far more than anything here takes: reached only when something hangs.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Options that find trouble fast.
-pub fn quick() -> Options {
+pub(crate) fn quick() -> Options {
     Options {
         stall: Duration::from_secs(1),
         connect: Duration::from_secs(8),
@@ -25,18 +25,18 @@ pub fn quick() -> Options {
     }
 }
 
-pub fn run(uri: &str, options: &Options) -> Running {
+pub(crate) fn run(uri: &str, options: &Options) -> Running {
     let uri: SourceUri = uri.parse().unwrap();
     start(&uri, options).unwrap()
 }
 
 /// The next frame, or `None` at the end of the source.
-pub async fn next(running: &mut Running) -> Option<Captured> {
+pub(crate) async fn next(running: &mut Running) -> Option<Captured> {
     tokio::time::timeout(LIMIT, running.frames.take()).await.expect("no frame and no end within a minute")
 }
 
 /// Takes frames until `enough`.
-pub async fn until(running: &mut Running, mut enough: impl FnMut(&Captured) -> bool) {
+pub(crate) async fn until(running: &mut Running, mut enough: impl FnMut(&Captured) -> bool) {
     loop {
         let frame = next(running).await.expect("the source ended early");
         if enough(&frame) {
@@ -46,7 +46,7 @@ pub async fn until(running: &mut Running, mut enough: impl FnMut(&Captured) -> b
 }
 
 /// How many frames were lost, with every reason as text.
-pub async fn lost(losses: &mut LossReceiver) -> (u64, Vec<String>) {
+pub(crate) async fn lost(losses: &mut LossReceiver) -> (u64, Vec<String>) {
     let (mut count, mut reasons) = (0, Vec::new());
     while let Some(loss) = losses.next().await {
         match loss {
@@ -61,7 +61,7 @@ pub async fn lost(losses: &mut LossReceiver) -> (u64, Vec<String>) {
 }
 
 /// Waits for what another process does.
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + LIMIT;
     while !condition() {
         assert!(Instant::now() < until, "{what} did not happen within a minute");
@@ -70,7 +70,7 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Runs ffmpeg to its end.
-pub fn ffmpeg(args: &[&str]) {
+pub(crate) fn ffmpeg(args: &[&str]) {
     let status = Command::new("ffmpeg")
         .args(["-nostdin", "-y", "-loglevel", "error"])
         .args(args)
@@ -80,10 +80,10 @@ pub fn ffmpeg(args: &[&str]) {
 }
 
 /// An ffmpeg under a name of its own, so that its processes can be told from those of other tests.
-pub struct NamedFfmpeg(pub PathBuf);
+pub(crate) struct NamedFfmpeg(pub(crate) PathBuf);
 
 impl NamedFfmpeg {
-    pub fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         let path = std::env::var("PATH").unwrap();
         let program = std::env::split_paths(&path)
             .map(|dir| dir.join("ffmpeg"))
@@ -97,12 +97,12 @@ impl NamedFfmpeg {
     }
 
     /// Its processes now, those included that ended and were not waited for.
-    pub fn all(&self) -> Vec<u32> {
+    pub(crate) fn all(&self) -> Vec<u32> {
         self.with_state(|_| true)
     }
 
     /// Its processes that run.
-    pub fn running(&self) -> Vec<u32> {
+    pub(crate) fn running(&self) -> Vec<u32> {
         self.with_state(|state| state != "Z")
     }
 
@@ -119,7 +119,7 @@ impl NamedFfmpeg {
     }
 
     /// Everything another user could see of its processes.
-    pub fn visible(&self) -> String {
+    pub(crate) fn visible(&self) -> String {
         let pids = self.running();
         assert!(!pids.is_empty(), "no ffmpeg runs");
         let read = |pid, what| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
@@ -133,10 +133,10 @@ impl NamedFfmpeg {
 }
 
 /// A helper process that ends with the test.
-pub struct Helper(std::process::Child);
+pub(crate) struct Helper(std::process::Child);
 
 impl Helper {
-    pub fn ffmpeg(args: &[&str]) -> Self {
+    pub(crate) fn ffmpeg(args: &[&str]) -> Self {
         let mut command = Command::new("ffmpeg");
         command.args(["-nostdin", "-y", "-loglevel", "error"]).args(args).stdin(Stdio::null());
         Self(command.spawn().expect("this test needs ffmpeg: apt-get install ffmpeg"))
@@ -151,14 +151,14 @@ impl Drop for Helper {
 }
 
 /// A request: its first line, and headers with names in lower case.
-pub struct Request {
-    pub line: String,
-    pub headers: HashMap<String, String>,
+pub(crate) struct Request {
+    pub(crate) line: String,
+    pub(crate) headers: HashMap<String, String>,
 }
 
 impl Request {
     /// Reads one; `None` at the end of the connection.
-    pub fn read(from: &mut impl BufRead) -> Option<Self> {
+    pub(crate) fn read(from: &mut impl BufRead) -> Option<Self> {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
@@ -176,7 +176,7 @@ impl Request {
     }
 
     /// The path asked for, without its query.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         let target = self.line.split(' ').nth(1).unwrap_or_default();
         target.split('?').next().unwrap_or_default()
     }
@@ -185,9 +185,9 @@ impl Request {
 type Serve = dyn Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync;
 
 /// A server on loopback that can be stopped, connections included, and started again on its address.
-pub struct Server {
-    pub address: SocketAddr,
-    pub requests: Arc<Mutex<Vec<String>>>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) requests: Arc<Mutex<Vec<String>>>,
     stopped: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
     thread: Option<JoinHandle<()>>,
@@ -195,7 +195,7 @@ pub struct Server {
 
 impl Server {
     /// Serves every request with `serve`, which writes the whole response (and may go on writing).
-    pub fn start(
+    pub(crate) fn start(
         address: &str,
         serve: impl Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
@@ -210,7 +210,7 @@ impl Server {
         Self { address, requests, stopped, open, thread: Some(thread) }
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.open.lock().unwrap().len()
     }
 }
@@ -255,7 +255,7 @@ impl Drop for Server {
 }
 
 /// Writes a whole HTTP response.
-pub fn respond(to: &mut TcpStream, status: &str, extra: &str, body: &[u8]) -> std::io::Result<()> {
+pub(crate) fn respond(to: &mut TcpStream, status: &str, extra: &str, body: &[u8]) -> std::io::Result<()> {
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{extra}\r\n", body.len());
     to.write_all(head.as_bytes())?;
     to.write_all(body)
