@@ -8,7 +8,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use protocol::RejectCode;
@@ -53,18 +52,14 @@ fn rejection(error: &JpegError) -> Rejection {
 ///
 /// # Errors
 /// When the system gives no thread; workers already started end with the pipeline.
-pub fn spawn(
-    pipeline: &Arc<Pipeline>,
-    settings: Settings,
-    threads: usize,
-) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let worker = |number: usize| {
+pub fn spawn(pipeline: &Arc<Pipeline>, settings: Settings, threads: usize) -> std::io::Result<()> {
+    for number in 0..threads.max(1) {
         let pipeline = Arc::clone(pipeline);
         std::thread::Builder::new()
             .name(format!("decode-{number}"))
-            .spawn(move || work(&pipeline, &settings))
-    };
-    (0..threads.max(1)).map(worker).collect()
+            .spawn(move || work(&pipeline, &settings))?;
+    }
+    Ok(())
 }
 
 fn work(pipeline: &Pipeline, settings: &Settings) {

@@ -12,7 +12,8 @@ use serde::Deserialize as _;
 use shared::telemetry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::backend::{self, BackendInfo, DeviceChoice};
+use crate::backend::{self, Backend, BackendInfo, DeviceChoice};
+use crate::model::{self, inspect};
 use crate::serve::{Config, ServeError, Server, ServerHandle};
 
 /// Arguments of `dc-encoder serve`.
@@ -75,28 +76,30 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let device: DeviceChoice = config.device.parse()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    tracing::info!("loading the model {}", model.display());
-    let backend = open(model, device)?;
-    runtime.block_on(serve(&config, backend))
+    let (backend, attention) = open(model, device)?;
+    runtime.block_on(serve(&config, backend, &attention))
 }
 
-fn open(model: &Path, device: DeviceChoice) -> anyhow::Result<Box<dyn backend::Backend>> {
+/// Loads the model; says how it attends, and why.
+fn open(model: &Path, device: DeviceChoice) -> anyhow::Result<(Box<dyn Backend>, String)> {
+    let dir = model.display();
     if !model.join("config.json").exists() {
-        let dir = model.display();
         bail!(
             "no model in {dir}: make one with `dc-encoder model init --preset demo --seed 1 --out {dir}`, or point \
              --model at a folder with config.json and model.safetensors"
         );
     }
-    Ok(backend::open(model, device)?)
+    tracing::info!("loading the model {dir}");
+    let attention = inspect::attention(&model::file::load_config(model)?);
+    Ok((backend::open(model, device)?, attention))
 }
 
-async fn serve(config: &Config, backend: Box<dyn backend::Backend>) -> anyhow::Result<()> {
+async fn serve(config: &Config, backend: Box<dyn Backend>, attention: &str) -> anyhow::Result<()> {
     let info = backend.info();
     // Before anyone can know that the server runs, so that no signal ends it unheard.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let mut server = Server::start(config, backend)?;
-    announce(&info, &server);
+    announce(&info, attention, &server);
     tokio::select! {
         ended = server.ended() => return Ok(ended?),
         name = signals.next() => tracing::info!("{name}: draining; a second signal ends at once"),
@@ -110,7 +113,7 @@ async fn serve(config: &Config, backend: Box<dyn backend::Backend>) -> anyhow::R
 }
 
 /// The lines a person looks for after starting a server.
-fn announce(info: &BackendInfo, server: &ServerHandle) {
+fn announce(info: &BackendInfo, attention: &str, server: &ServerHandle) {
     let BackendInfo { device, path, reason, model, note, space, .. } = info;
     let (height, width) = info.input;
     let (rows, cols, _) = info.grid;
@@ -119,10 +122,15 @@ fn announce(info: &BackendInfo, server: &ServerHandle) {
         rows * cols,
         info.embed_dim
     );
-    tracing::info!("embedding space {space}");
+    tracing::info!("attention {attention}");
     tracing::info!("device {device} ({path}){}{reason}", if reason.is_empty() { "" } else { ": " });
-    if !note.is_empty() {
-        tracing::warn!("WEIGHTS: {note}");
+    tracing::info!("embedding space {space}");
+    if note.starts_with("random") {
+        tracing::warn!(
+            "RANDOM WEIGHTS: {note}; embeddings are consistent, but the encoder has learnt nothing"
+        );
+    } else {
+        tracing::info!("weights {note}");
     }
     tracing::info!("serving on {} (UDP)", server.local_addr());
 }

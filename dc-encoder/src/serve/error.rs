@@ -15,7 +15,10 @@ pub enum ServeError {
     #[error("no model: say --model DIR, or make one: dc-encoder model init --preset demo --seed 1 --out DIR")]
     NoModel,
     /// No certificates were named.
-    #[error("no certificates: say --pki DIR, or make them: dc-encoder pki init --help")]
+    #[error(
+        "no certificates: say --pki DIR, or make them: dc-encoder pki init --dir DIR, then \
+             dc-encoder pki issue --dir DIR --server HOST"
+    )]
     NoPki,
     /// A value that cannot work.
     #[error("configuration: {0}")]

@@ -10,13 +10,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle as Thread;
 use std::time::Duration;
 
 use protocol::{GridShape, InputSize, SessionLimits, VERSION, Welcome, close};
 use quinn::{Endpoint, IdleTimeout, Incoming, TransportConfig, VarInt};
 use shared::tls::{Failure, Identity, PkiPaths, ServerTls, WatchGuard};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -91,6 +90,7 @@ impl Server {
             context,
             engine,
             identity: tls.identity().clone(),
+            stop: stop.clone(),
             max_connections: config.limits.max_sessions.saturating_add(SPARE_CONNECTIONS),
             sessions: JoinSet::new(),
             _revocations: tls.revocations().watch(),
@@ -139,10 +139,16 @@ fn joined(ended: Result<Result<(), ServeError>, tokio::task::JoinError>) -> Resu
 /// The threads behind the sessions.
 struct Engine {
     pipeline: Arc<Pipeline>,
-    decoders: Vec<Thread<()>>,
-    driver: Driver,
-    /// Resolves when the driver returned.
-    ended: oneshot::Receiver<()>,
+    driver: Option<Driver>,
+    /// Turns true when the driver returns.
+    ended: watch::Receiver<bool>,
+}
+
+/// A server that does not start, or is dropped, leaves no threads behind.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.pipeline.close();
+    }
 }
 
 impl Engine {
@@ -167,34 +173,36 @@ impl Engine {
             width: welcome.input.width,
             height: welcome.input.height,
         };
-        let decoders = decode::spawn(&pipeline, settings, threads).map_err(ServeError::Thread)?;
-        let (on_end, ended) = oneshot::channel();
+        let (has_ended, ended) = watch::channel(false);
+        let mut engine = Self { pipeline, driver: None, ended };
+        // They end with the pipeline, and hold nothing that anyone would wait for.
+        decode::spawn(&engine.pipeline, settings, threads).map_err(ServeError::Thread)?;
         let on_end = move || {
-            // Nobody listens any more when the server is already ending.
-            let _ = on_end.send(());
+            has_ended.send_replace(true);
         };
-        let driver =
-            driver::spawn(backend, Arc::clone(&pipeline), max_batch, on_end).map_err(ServeError::Thread)?;
-        Ok(Self { pipeline, decoders, driver, ended })
+        let driver = driver::spawn(backend, Arc::clone(&engine.pipeline), max_batch, on_end);
+        engine.driver = Some(driver.map_err(ServeError::Thread)?);
+        Ok(engine)
     }
 
     /// Ends the threads. A device stuck in a batch is not waited for beyond `within`: the process ends anyway.
-    async fn end(self, within: Duration) -> Result<(), ServeError> {
+    async fn end(mut self, within: Duration) -> Result<(), ServeError> {
         self.pipeline.close();
-        let (decoders, driver) = (self.decoders, self.driver);
-        let joined = tokio::task::spawn_blocking(move || {
-            for decoder in decoders {
-                let _ = decoder.join();
-            }
-            driver.join().unwrap_or_else(|panic| Err(driver::panic_message(panic.as_ref()).to_owned()))
-        });
-        match timeout(within, joined).await {
-            Ok(Ok(ended)) => ended.map_err(ServeError::Device),
-            Ok(Err(_)) | Err(_) => {
+        match (timeout(within, self.wait()).await, self.driver.take()) {
+            (Ok(()), Some(driver)) => driver
+                .join()
+                .unwrap_or_else(|panic| Err(driver::panic_message(panic.as_ref()).to_owned()))
+                .map_err(ServeError::Device),
+            _ => {
                 tracing::warn!("the device is still busy: ending without waiting for it");
                 Ok(())
             }
         }
+    }
+
+    /// Waits until the driver returned; also if it panicked, which drops the sender.
+    async fn wait(&mut self) {
+        drop(self.ended.wait_for(|ended| *ended).await);
     }
 }
 
@@ -204,6 +212,8 @@ struct Running {
     context: Arc<Context>,
     engine: Engine,
     identity: Identity,
+    /// Tells the sessions to drain, whoever asked for it.
+    stop: watch::Sender<bool>,
     max_connections: usize,
     sessions: JoinSet<()>,
     _revocations: WatchGuard,
@@ -220,7 +230,7 @@ impl Running {
                 },
                 Some(_) = self.sessions.join_next() => {}
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
-                _ = &mut self.engine.ended => break,
+                () = self.engine.wait() => break,
             }
         }
         self.drain().await
@@ -244,6 +254,7 @@ impl Running {
     async fn drain(mut self) -> Result<(), ServeError> {
         let within = self.context.timeouts.drain;
         self.endpoint.set_server_config(None);
+        self.stop.send_replace(true);
         let sessions = &mut self.sessions;
         if !sessions.is_empty() {
             tracing::info!(

@@ -29,8 +29,9 @@ pub fn check_camera(hello: &Hello, identity: &PeerIdentity) -> Result<(), Refuse
     let wanted = &hello.camera;
     if identity.role != Role::Camera {
         let why = format!(
-            "the certificate of {} has the role {:?}; issue one for the camera: dc-encoder pki issue",
-            identity.name, identity.role
+            "the certificate of {} has the role {}; issue one for the camera: dc-encoder pki issue --camera {wanted}",
+            identity.name,
+            identity.role.as_str()
         );
         return Err(Refused::new(RefuseCode::Role, &why));
     }
@@ -39,7 +40,7 @@ pub fn check_camera(hello: &Hello, identity: &PeerIdentity) -> Result<(), Refuse
         Some(camera) => {
             let why = format!(
                 "the certificate is for camera {camera:?}, the agent says {wanted:?}; set the camera's name to \
-                 {camera:?} or issue a certificate for {wanted:?}"
+                 {camera:?}, or issue a certificate: dc-encoder pki issue --camera {wanted}"
             );
             Err(Refused::new(RefuseCode::Camera, &why))
         }
@@ -100,7 +101,7 @@ pub fn decide(holder: Option<&Holder>, instance: u64, now: Instant, silence: Dur
     }
     let why = format!(
         "it connects from {} and was heard from {:.1} s ago; if that is another box, issue a certificate for \
-         each (dc-encoder pki issue); if it was this agent before a restart, try again in {:.0} s",
+         each (dc-encoder pki issue --camera NAME); if it was this agent before a restart, try again in {:.0} s",
         holder.address,
         silent_for.as_secs_f64(),
         (silence - silent_for).as_secs_f64().ceil()

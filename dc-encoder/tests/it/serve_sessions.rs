@@ -33,7 +33,7 @@ async fn those_who_may_not_come_in_read_why() {
         (&gate, Hello { version: 2, ..hello("gate") }, RefuseCode::Version, "version 1"),
         (&gate, Hello { spaces: foreign, ..hello("gate") }, RefuseCode::Space, "070707070707"),
         (&gate, hello("roof"), RefuseCode::Camera, "gate"),
-        (&operator, hello("ada"), RefuseCode::Role, "Operator"),
+        (&operator, hello("ada"), RefuseCode::Role, "operator"),
     ];
     for (identity, hello, code, words) in cases {
         let refused = refused(Agent::greeting(identity, world.address, hello).await).await;
