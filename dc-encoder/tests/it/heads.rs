@@ -379,8 +379,9 @@ fn what_cannot_be_trained_says_why() {
         refusal(&file, &labels(Task::Count, &[4.0; 20]), &base),
         "all 20 labels are 4: there is nothing to learn from them; label frames that differ"
     );
-    let missing = read("file,count\nday2/0001.jpg,1\nnever.jpg,2\n", Task::Count).unwrap();
-    let error = train(&file, &Labels { rows: missing.rows.repeat(8), ..missing }, &base).unwrap_err();
+    let mut text = "file,count\nday2/0001.jpg,1\nnever.jpg,2\n".to_owned();
+    text.extend((2..12).map(|i| format!("{i:04}.jpg,{i}\n")));
+    let error = train(&file, &read(&text, Task::Count).unwrap(), &base).unwrap_err();
     assert!(
         matches!(&error, TrainError::NotEmbedded { file, line: 3, .. } if file == "never.jpg"),
         "{error}"
