@@ -1,7 +1,8 @@
 //! Changing an image's size, antialiased.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::Rgb;
 
@@ -20,13 +21,15 @@ fn resize_with(resizer: &mut Resizer, image: &Rgb, width: u32, height: u32) -> R
     if (width, height) == (image.width, image.height) {
         return image.clone();
     }
-    let source = ImageRef::new(image.width, image.height, &image.data, PixelType::U8x3)
+    // Typed images: the untyped call compiles the resizer for every pixel type there is, minutes of work.
+    let source = TypedImageRef::<U8x3>::from_buffer(image.width, image.height, &image.data)
         .expect("an image has width × height × 3 bytes");
-    let mut target = Image::new(width, height, PixelType::U8x3);
+    let mut data = vec![0; width as usize * height as usize * 3];
+    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut data).expect("sized for the target");
     let options =
         ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
-    resizer.resize(&source, &mut target, &options).expect("both images are of the same pixel type");
-    Rgb { width, height, data: target.into_vec() }
+    resizer.resize_typed(&source, &mut target, &options).expect("neither image is empty, and nothing is cropped");
+    Rgb { width, height, data }
 }
 
 /// The largest size of the same shape as `width × height` that fits in `max_width × max_height`, never larger
