@@ -5,12 +5,12 @@
 //! ```
 
 pub mod capture;
-pub mod latest;
-pub mod ledger;
-pub mod uplink;
-pub mod heads;
-pub mod sinks;
-pub mod config;
-pub mod run;
 pub mod check;
 pub mod cli;
+pub mod config;
+pub mod heads;
+pub mod latest;
+pub mod ledger;
+pub mod run;
+pub mod sinks;
+pub mod uplink;

@@ -1,8 +1,8 @@
 //! Integration tests: one binary, one module a subject.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
-mod heads;
 mod embed;
+mod heads;
 mod model;
 mod pki;
 mod serve_frames;

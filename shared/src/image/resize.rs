@@ -28,7 +28,9 @@ fn resize_with(resizer: &mut Resizer, image: &Rgb, width: u32, height: u32) -> R
     let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut data).expect("sized for the target");
     let options =
         ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
-    resizer.resize_typed(&source, &mut target, &options).expect("neither image is empty, and nothing is cropped");
+    resizer
+        .resize_typed(&source, &mut target, &options)
+        .expect("neither image is empty, and nothing is cropped");
     Rgb { width, height, data }
 }
 
