@@ -15,3 +15,5 @@ pub mod telemetry;
 pub mod tls;
 pub mod uplink;
 pub mod wire;
+
+pub use telemetry::redact_url;

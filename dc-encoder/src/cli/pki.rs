@@ -71,7 +71,7 @@ pub struct RevokeArgs {
     /// Every certificate of this camera
     #[arg(long, group = "selector", value_name = "NAME")]
     camera: Option<String>,
-    /// Every certificate of this server, by its first host name (agents do not read the list: see the docs)
+    /// Every certificate of this server, by its first host name (agents read no list: keep server lifetimes short)
     #[arg(long, group = "selector", value_name = "HOST")]
     server: Option<String>,
     /// Every certificate of this operator

@@ -1,7 +1,7 @@
 //! The live revocation list.
 //!
 //! ```text
-//! crl.pem ─(stat every 200 ms)─► signature, number ─► watch channel ─┬─► new handshakes refused
+//! crl.pem ─(read every 200 ms)─► signature, number ─► watch channel ─┬─► new handshakes refused
 //!                                       │                            └─► sessions of revoked peers closed
 //!                                       └─ broken: the old list stays, an error is logged once
 //! ```
@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -20,12 +20,10 @@ use super::authority::Authorities;
 use super::files::{IdentityError, read_limited};
 use super::peer::serial_hex;
 
-/// How often the file's size and times are looked at: revocation must act within a second.
+/// How often the file is read: revocation must act within a second, and there must be time for a busy machine.
+/// Size and times are not asked first: two writes within one tick of the file system's clock can leave both the
+/// same, and reading a list of usual length costs no more.
 const POLL: Duration = Duration::from_millis(200);
-
-/// Every so many polls the file is read even if it looks unchanged: two writes within one tick of the file
-/// system's clock leave the same size and times.
-const READ_EVERY: u32 = 4;
 
 /// Largest list: a revoked certificate takes about 50 bytes, so 300,000 of them.
 const MAX_CRL_BYTES: u64 = 16 * 1024 * 1024;
@@ -184,12 +182,6 @@ impl Revocations {
     pub fn watch(&self) -> WatchGuard {
         WatchGuard(tokio::spawn(follow(self.clone())))
     }
-
-    fn stamp(&self) -> Option<(u64, SystemTime, u64)> {
-        use std::os::unix::fs::MetadataExt as _;
-        let meta = std::fs::metadata(&self.0.path).ok()?;
-        Some((meta.len(), meta.modified().ok()?, meta.ino()))
-    }
 }
 
 /// Stops following the revocation list when dropped.
@@ -205,16 +197,9 @@ impl Drop for WatchGuard {
 async fn follow(revocations: Revocations) {
     let mut ticks = tokio::time::interval(POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut polls, mut stamp, mut missing) = (0u32, None, false);
+    let mut missing = false;
     loop {
         ticks.tick().await;
-        let now = revocations.stamp();
-        let due = polls.is_multiple_of(READ_EVERY);
-        polls = polls.wrapping_add(1);
-        if now == stamp && !due {
-            continue;
-        }
-        stamp = now;
         let reader = revocations.clone();
         // Off the runtime: a list on a network file system may take its time.
         let Ok(outcome) = tokio::task::spawn_blocking(move || reader.reload()).await else { continue };

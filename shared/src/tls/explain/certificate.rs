@@ -26,26 +26,26 @@ pub(super) fn raised(alert: u8, reason: &str, context: &Context<'_>) -> Diagnosi
     let sides = Sides::of(context);
     let other = &sides.other;
     let presented = context.identity.rejected().last();
-    let who = presented.as_ref().map_or_else(|| "unknown".to_owned(), Presented::describe);
+    let who = presented.as_ref().map_or_else(String::new, |p| format!(" ({})", p.describe()));
     match alert {
         alert::CERTIFICATE_EXPIRED => time_theirs(reason, presented.as_ref(), context),
         alert::UNKNOWN_CA | alert::DECRYPT_ERROR => Diagnosis::new(
             Cause::Authority,
             format!(
-                "{other} presented a certificate ({who}) signed by a CA that this {} does not trust",
+                "{other} presented a certificate{who} signed by a CA that this {} does not trust",
                 sides.ours
             ),
             "both sides need certificates of one `dc-encoder pki`: compare their ca.pem, and check the address",
         ),
         alert::CERTIFICATE_REVOKED => Diagnosis::new(
             Cause::Revoked,
-            format!("{other} presented a revoked certificate ({who}){}", serial(presented.as_ref())),
+            format!("{other} presented a revoked certificate{who}{}", serial(presented.as_ref())),
             "if it should be let in, issue it a new certificate: a revoked one stays revoked",
         ),
         alert::UNSUPPORTED_CERTIFICATE | alert::ACCESS_DENIED => Diagnosis::new(
             Cause::Role,
             format!(
-                "{other} presented the certificate of {who}, which is not allowed to act as an {}",
+                "{other} presented a certificate{who} that does not allow it to act as an {}",
                 sides.kind
             ),
             match sides.kind {
@@ -156,7 +156,7 @@ fn time_theirs(reason: &str, presented: Option<&Presented>, context: &Context<'_
     let sides = Sides::of(context);
     let failed = TimeFailure::parse(reason);
     let now = failed.as_ref().map_or(context.now, |f| f.clock);
-    // Another handshake may have left its certificate in the slot: believe it only if it has this bound.
+    // Believe the certificate that was refused last only if it has this bound.
     let same = presented
         .filter(|p| failed.as_ref().is_none_or(|f| f.bound == p.not_before || f.bound == p.not_after));
     let validity = match (same, &failed) {

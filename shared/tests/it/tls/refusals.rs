@@ -248,8 +248,8 @@ async fn a_camera_posing_as_an_encoder() {
         let (agent, _) = refused(&agent, &encoder).await;
         assert_eq!(
             agent,
-            "the encoder at encoder.example:4433 presented the certificate of camera plaza-2, which is \
-         not allowed to act as an encoder. Check the address; an encoder needs a certificate from \
+            "the encoder at encoder.example:4433 presented a certificate (camera plaza-2) that does \
+         not allow it to act as an encoder. Check the address; an encoder needs a certificate from \
          `dc-encoder pki issue --server HOST`"
         );
     }
@@ -272,8 +272,8 @@ async fn an_encoder_posing_as_a_camera() {
         );
         assert_eq!(
             encoder.explain(&attempt.encoder.unwrap_err()),
-            "the agent at 10.0.0.7:5 presented the certificate of server \"localhost\", which is not \
-         allowed to act as an agent. A camera box needs a certificate from `dc-encoder pki issue \
+            "the agent at 10.0.0.7:5 presented a certificate (server \"localhost\") that does not \
+         allow it to act as an agent. A camera box needs a certificate from `dc-encoder pki issue \
          --camera NAME`"
         );
     }
