@@ -8,8 +8,9 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use shared::telemetry;
 
+use crate::check::{self, Unusable};
 use crate::config::{Config, Settings};
-use crate::{check, run};
+use crate::run;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,10 +65,10 @@ struct Options {
 }
 
 impl Options {
-    /// Flags and environment over the file.
-    fn config(self) -> Result<Config, shared::config::ConfigError> {
-        let file = self.config.as_deref().map(Config::load).transpose()?;
-        Ok(self.keys.or(file.unwrap_or_default()))
+    /// Flags and environment over the file, checked.
+    fn settings(self) -> Result<Settings, Unusable> {
+        let file = self.config.as_deref().map(Config::load).transpose().map_err(Unusable::File)?;
+        Settings::new(self.keys.or(file.unwrap_or_default())).map_err(Unusable::Values)
     }
 }
 
@@ -123,22 +124,22 @@ fn dispatch(command: Command, warning: Option<String>) -> ExitCode {
     if let Some(warning) = warning {
         tracing::warn!("{warning}");
     }
-    let settings = match options.config() {
-        Ok(config) => Settings::new(config),
-        Err(error) => return failed(USAGE, &error),
-    };
-    match settings {
-        settings if checking => block_on(async {
+    let settings = options.settings();
+    if checking {
+        return block_on(async {
             let good = check::check(settings, &mut std::io::stdout()).await;
             if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }),
+        });
+    }
+    match settings {
         Ok(settings) => block_on(async {
             match run::run(settings, &mut std::io::stderr()).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => failed(1, &format!("{error:#}")),
             }
         }),
-        Err(invalid) => failed(USAGE, &invalid),
+        Err(Unusable::File(error)) => failed(USAGE, &error),
+        Err(Unusable::Values(invalid)) => failed(USAGE, &invalid),
     }
 }
 
@@ -202,7 +203,10 @@ mod tests {
         );
         assert_eq!(keys.servers.unwrap(), ["a:1", "b:2", "c:3"]);
         assert_eq!(keys.heads.unwrap().len(), 2);
-        assert_eq!((keys.fps, keys.uplink.max_width, keys.uplink.passthrough), (Some(2.5), Some(640), Some(false)));
+        assert_eq!(
+            (keys.fps, keys.uplink.max_width, keys.uplink.passthrough),
+            (Some(2.5), Some(640), Some(false))
+        );
         assert_eq!(keys.deadline, Some(std::time::Duration::from_millis(500)));
         assert_eq!(keys.output, Some("out.jsonl".into()));
     }

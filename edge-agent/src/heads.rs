@@ -97,10 +97,11 @@ impl Loaded {
         let head = Head::load(path)?;
         head.self_test().map_err(|source| HeadsError::SelfTest { path: path.clone(), source })?;
         let manifest = head.manifest();
-        let space = manifest.input.space.parse().map_err(|_| HeadsError::Space {
-            path: path.clone(),
-            space: manifest.input.space.clone(),
-        })?;
+        let space = manifest
+            .input
+            .space
+            .parse()
+            .map_err(|_| HeadsError::Space { path: path.clone(), space: manifest.input.space.clone() })?;
         let info = HeadInfo {
             name: manifest.name.clone(),
             release: head.short_release().to_owned(),

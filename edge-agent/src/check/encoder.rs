@@ -52,10 +52,7 @@ fn greeted(server: &ServerAddr, session: &Session) -> Vec<Item> {
     let status = if welcome.note.is_empty() { Status::Ok } else { Status::Warn };
     let remedy = if welcome.note.is_empty() { "" } else { "the encoder says this about its model" };
     let words = if welcome.note.is_empty() { model } else { format!("{model}: {}", welcome.note) };
-    vec![
-        Item::ok(&format!("link {server}"), link),
-        Item { status, name, words, remedy: remedy.into() },
-    ]
+    vec![Item::ok(&format!("link {server}"), link), Item { status, name, words, remedy: remedy.into() }]
 }
 
 fn space(server: &ServerAddr, session: &Session, loaded: &Loaded) -> Item {

@@ -56,7 +56,11 @@ fn validity(identity: &Identity, now: Timestamp) -> Item {
     let clock = format!("this machine's clock says {now:.0}");
     let remedy = "set the clock if it is wrong (`timedatectl`), else issue a new certificate";
     if !identity.is_valid_at(now) {
-        return Item::fail("identity", format!("{} is valid from {from} to {until}, {clock}", me.name), remedy);
+        return Item::fail(
+            "identity",
+            format!("{} is valid from {from} to {until}, {clock}", me.name),
+            remedy,
+        );
     }
     if until.duration_since(now) < EXPIRES_SOON {
         let words = format!("{} is valid only until {until}, {clock}", me.name);
@@ -79,7 +83,11 @@ pub(super) fn heads(settings: &Settings) -> (Vec<Loaded>, Vec<Item>) {
         }
     }
     if settings.heads.is_empty() {
-        items.push(Item::warn("head", "none: frames are sent, but nothing is answered", "name some: --head FILE"));
+        items.push(Item::warn(
+            "head",
+            "none: frames are sent, but nothing is answered",
+            "name some: --head FILE",
+        ));
     } else if let (true, Err(error)) = (heads.len() == settings.heads.len(), HeadSet::load(&settings.heads)) {
         items.push(Item::fail("head", error.to_string(), ""));
     }

@@ -10,6 +10,8 @@ mod local;
 use std::fmt;
 use std::io::Write;
 
+use shared::config::ConfigError;
+
 use crate::config::{Invalid, Settings};
 
 /// How an item stands.
@@ -81,12 +83,29 @@ impl Report<'_> {
     }
 }
 
+/// A configuration no run could start with.
+#[derive(Debug)]
+pub enum Unusable {
+    /// The file.
+    File(ConfigError),
+    /// Values in it, in the environment or in flags.
+    Values(Invalid),
+}
+
 /// Checks everything and prints one line per item to `out`; `true` if a run would work.
-pub async fn check(settings: Result<Settings, Invalid>, out: &mut dyn Write) -> bool {
+pub async fn check(settings: Result<Settings, Unusable>, out: &mut dyn Write) -> bool {
     let mut report = Report { out, failed: false };
     let settings = match settings {
         Ok(settings) => settings,
-        Err(Invalid(problems)) => {
+        Err(Unusable::File(error)) => {
+            report.add(&Item::fail(
+                "config",
+                error.to_string(),
+                "`edge-agent example-config` shows every key",
+            ));
+            return false;
+        }
+        Err(Unusable::Values(Invalid(problems))) => {
             for problem in problems {
                 let words = format!("{} = {}: {}", problem.key, problem.value, problem.problem);
                 report.add(&Item::fail("config", words, problem.remedy));

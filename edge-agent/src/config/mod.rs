@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn source_with_a_scheme_is_not_a_relative_path() {
-        for (given, wanted) in [("frames", "/etc/fth/frames"), ("rtsp://h/1", "rtsp://h/1"), ("/abs", "/abs")] {
+        for (given, wanted) in [("frames", "/etc/fth/frames"), ("rtsp://h/1", "rtsp://h/1"), ("/abs", "/abs")]
+        {
             let mut config = Config { source: Some(given.into()), ..Config::default() };
             config.resolve_paths(Path::new("/etc/fth"));
             assert_eq!(config.source.as_deref(), Some(wanted));

@@ -338,7 +338,9 @@ impl Check {
         let default = Uplink::default();
         Uplink {
             max_width: self.optional("uplink.max_width", config.max_width, side).unwrap_or(default.max_width),
-            max_height: self.optional("uplink.max_height", config.max_height, side).unwrap_or(default.max_height),
+            max_height: self
+                .optional("uplink.max_height", config.max_height, side)
+                .unwrap_or(default.max_height),
             quality: self.optional("uplink.quality", config.quality, quality).unwrap_or(default.quality),
             chroma: self.optional("uplink.chroma", config.chroma, chroma).unwrap_or(default.chroma),
             passthrough: config.passthrough.unwrap_or(default.passthrough),
@@ -376,7 +378,10 @@ mod tests {
     #[test]
     fn problems_name_key_value_and_remedy() {
         let text = problem(|c| c.fps = Some(0.0)).to_string();
-        assert_eq!(text, "fps = 0.0: not a frame rate; use a number above 0 and up to 240, for example 2 or 0.1");
+        assert_eq!(
+            text,
+            "fps = 0.0: not a frame rate; use a number above 0 and up to 240, for example 2 or 0.1"
+        );
         assert_eq!(problem(|c| c.fps = Some(f64::NAN)).key, "fps");
         assert_eq!(problem(|c| c.camera = Some("a b".into())).value, "\"a b\"");
         assert_eq!(problem(|c| c.embedding = Some("f8".into())).remedy, "use f32, f16 or int8");
@@ -403,7 +408,8 @@ mod tests {
 
     #[test]
     fn dash_is_standard_output() {
-        let output = |path: &str| Settings::new(Config { output: Some(path.into()), ..good() }).unwrap().output;
+        let output =
+            |path: &str| Settings::new(Config { output: Some(path.into()), ..good() }).unwrap().output;
         assert_eq!(output("-"), Output::Stdout);
         assert_eq!(output("out.jsonl"), Output::File("out.jsonl".into()));
     }

@@ -116,7 +116,10 @@ fn announce(settings: &Settings, heads: &HeadSet) {
         }
     }
     if heads.spaces().len() > 1 {
-        tracing::warn!("the heads read {} different embedding spaces: an encoder gives one", heads.spaces().len());
+        tracing::warn!(
+            "the heads read {} different embedding spaces: an encoder gives one",
+            heads.spaces().len()
+        );
     }
     if heads.iter().next().is_none() {
         tracing::warn!("no heads: frames are sent, but there is nothing to answer. Name some: --head FILE");

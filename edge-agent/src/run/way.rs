@@ -77,7 +77,12 @@ impl Way {
     }
 
     /// From pixels to an embedding.
-    async fn embed(&self, frame: &mut Frame, image: Image, in_flight: InFlight) -> Result<Embedding, Dropped> {
+    async fn embed(
+        &self,
+        frame: &mut Frame,
+        image: Image,
+        in_flight: InFlight,
+    ) -> Result<Embedding, Dropped> {
         let start = Instant::now();
         let ready = self.prepare(image).await?;
         frame.stages.prepare = start.elapsed();
@@ -133,7 +138,11 @@ impl Way {
     }
 
     /// Gives the place back, waits a little, and gets one at whatever encoder takes frames then.
-    async fn another_place(&self, InFlight { session, permit }: InFlight, attempt: u32) -> Result<InFlight, Dropped> {
+    async fn another_place(
+        &self,
+        InFlight { session, permit }: InFlight,
+        attempt: u32,
+    ) -> Result<InFlight, Dropped> {
         drop((session, permit));
         tokio::time::sleep(RETRY.wait(attempt, rand::random_range(0.0..1.0))).await;
         let mut link = self.link.clone();

@@ -39,7 +39,9 @@ pub enum Overflow {
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// The output file cannot be opened.
-    #[error("output = {path:?}: cannot open it for appending: {source}; name a file in a folder this user may write to")]
+    #[error(
+        "output = {path:?}: cannot open it for appending: {source}; name a file in a folder this user may write to"
+    )]
     Open {
         /// The file.
         path: std::path::PathBuf,
@@ -162,11 +164,15 @@ impl Writer {
         match tokio::time::timeout(FINISH_WITHIN, self.done).await {
             Ok(Ok(written)) => written?,
             Ok(Err(_)) => tracing::error!("the thread that writes answers died: please report this"),
-            Err(_) => tracing::warn!("the reader of the answers does not read: the last lines were not written"),
+            Err(_) => {
+                tracing::warn!("the reader of the answers does not read: the last lines were not written")
+            }
         }
         match self.discarded.load(Ordering::Relaxed) {
             0 => {}
-            lines => tracing::warn!(lines, "lines were discarded, because their reader is slower than the camera"),
+            lines => {
+                tracing::warn!(lines, "lines were discarded, because their reader is slower than the camera")
+            }
         }
         Ok(())
     }

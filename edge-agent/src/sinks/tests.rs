@@ -36,7 +36,8 @@ fn dropped(seq: u64) -> Event {
 fn json_keys_are_these_in_this_order() {
     assert_eq!(
         json::line(&answer(false)),
-        r#"{"camera":"plaza-1","seq":7,"captured_at":"2023-06-13T03:11:46.040Z","frame":"day/007.jpg","#.to_owned()
+        r#"{"camera":"plaza-1","seq":7,"captured_at":"2023-06-13T03:11:46.040Z","frame":"day/007.jpg","#
+            .to_owned()
             + r#""head":"people-count","release":"0123456789ab","value":4.25,"unit":"people","interval":[3.0,5.5],"#
             + r#""stale":false,"age_ms":87.654,"ms":{"capture":1.0,"prepare":1.235,"send":0.0,"network":0.0,"#
             + r#""queue":0.0,"decode":0.0,"encode":0.0,"reply":0.0,"heads":0.0}}"#
@@ -48,7 +49,8 @@ fn json_keys_are_these_in_this_order() {
     let Event::Answer(Answer { frame, head, .. }) = answer(false) else { unreachable!() };
     assert_eq!(
         json::line(&Event::HeadFailed { frame, head, error: "no \"grid\"".into() }),
-        r#"{"camera":"plaza-1","seq":7,"captured_at":"2023-06-13T03:11:46.040Z","frame":"day/007.jpg","#.to_owned()
+        r#"{"camera":"plaza-1","seq":7,"captured_at":"2023-06-13T03:11:46.040Z","frame":"day/007.jpg","#
+            .to_owned()
             + r#""head":"people-count","release":"0123456789ab","error":"no \"grid\""}"#
     );
 }
@@ -138,8 +140,7 @@ async fn files_are_appended_to() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("answers.jsonl");
     for seq in 0..2 {
-        let (sink, writer) =
-            start(&Output::File(path.clone()), Format::Auto, Overflow::Wait).unwrap();
+        let (sink, writer) = start(&Output::File(path.clone()), Format::Auto, Overflow::Wait).unwrap();
         sink.send(dropped(seq)).await;
         drop(sink);
         writer.finish().await.unwrap();

@@ -7,7 +7,9 @@ use super::event::{Answer, Event, FrameInfo};
 pub fn line(event: &Event) -> String {
     match event {
         Event::Answer(answer) => answer_line(answer),
-        Event::HeadFailed { frame, head, error } => format!("{}  {}: no answer: {error}", start(frame), head.name),
+        Event::HeadFailed { frame, head, error } => {
+            format!("{}  {}: no answer: {error}", start(frame), head.name)
+        }
         Event::Dropped { frame, reason } => format!("{}  dropped: {reason}", start(frame)),
     }
 }

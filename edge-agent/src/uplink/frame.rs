@@ -64,6 +64,9 @@ pub async fn exchange(session: &Session, frame: &Outgoing) -> Result<Incoming, D
     within_limits(frame, session.welcome())?;
     let until = tokio::time::Instant::from_std(frame.deadline);
     let given = frame.deadline.saturating_duration_since(Instant::now());
+    if given.is_zero() {
+        return Err(Dropped::Expired("too old when its turn to be sent came".into()));
+    }
     tokio::time::timeout_at(until, talk(session, frame)).await.unwrap_or_else(|_| {
         Err(Dropped::Expired(format!("no reply from {} within {} ms", session.server(), given.as_millis())))
     })

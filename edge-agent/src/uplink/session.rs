@@ -19,6 +19,7 @@ use quinn::{ConnectionError, Endpoint, SendStream, VarInt};
 use shared::tls::{self, Cause, Context, Diagnosis, Identity};
 use shared::wire::{MsgReader, WireError, write_msg};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::config::ServerAddr;
@@ -30,6 +31,8 @@ const RESOLVE_WITHIN: Duration = Duration::from_secs(3);
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Two small messages; an encoder that is that busy would not answer frames either.
 const GREET_WITHIN: Duration = Duration::from_secs(5);
+/// Head start of an address over the next one.
+const STAGGER: Duration = Duration::from_millis(250);
 /// Addresses tried per encoder name.
 const MOST_ADDRESSES: usize = 4;
 
@@ -118,7 +121,9 @@ impl Dialer {
         // Machines without IPv6 have no such socket.
         let endpoint = Endpoint::client(SocketAddr::from(([0_u16; 8], 0)))
             .or_else(|_| Endpoint::client(SocketAddr::from(([0_u8; 4], 0))))
-            .map_err(|error| never(format!("cannot open a UDP socket: {error}; check the system's limits")))?;
+            .map_err(|error| {
+                never(format!("cannot open a UDP socket: {error}; check the system's limits"))
+            })?;
         Ok(Self { endpoint, folder: folder.to_owned(), greeting, identity: Some(identity) })
     }
 
@@ -142,9 +147,12 @@ impl Dialer {
         let result = async {
             let connection = self.connect(server, &identity, &peer).await?;
             let caller = Caller { peer: &peer, identity: &identity, connection: &connection };
-            let (welcome, control) = timeout(GREET_WITHIN, caller.greet(hello)).await.unwrap_or_else(|_| {
-                Err(soon(format!("{peer} accepted the connection but did not greet within {GREET_WITHIN:?}")))
-            })?;
+            let (welcome, control) =
+                timeout(GREET_WITHIN, caller.greet(hello)).await.unwrap_or_else(|_| {
+                    Err(soon(format!(
+                        "{peer} accepted the connection but did not greet within {GREET_WITHIN:?}"
+                    )))
+                })?;
             Ok((Session::new(peer.clone(), connection, identity.clone(), welcome, in_flight), control))
         }
         .await;
@@ -172,6 +180,8 @@ impl Dialer {
         })
     }
 
+    /// Tries a name's addresses almost at once (RFC 8305): `localhost` is often an IPv6 address first, and an
+    /// encoder that listens on IPv4 only would cost a timeout.
     async fn connect(
         &self,
         server: &ServerAddr,
@@ -179,27 +189,60 @@ impl Dialer {
         peer: &str,
     ) -> Result<quinn::Connection, Failure> {
         let config = tls::client_config(identity, None).map_err(|e| by_person(format!("identity: {e}")))?;
-        let mut failure = None;
-        for address in resolve(server).await? {
-            let connecting = self.endpoint.connect_with(config.clone(), address, &server.host);
-            let connecting = match connecting {
-                Ok(connecting) => connecting,
-                Err(error) => {
-                    failure = Some(diagnosed(tls::diagnose(&error, &context(identity, peer))));
-                    continue;
-                }
+        let mut attempts = JoinSet::new();
+        for (index, address) in (0..).zip(resolve(server).await?) {
+            let call = Call {
+                endpoint: self.endpoint.clone(),
+                config: config.clone(),
+                address,
+                host: server.host.clone(),
+                peer: peer.to_owned(),
+                identity: identity.clone(),
             };
-            failure = Some(match timeout(CONNECT_WITHIN, connecting).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => diagnosed(tls::diagnose(&error, &context(identity, peer))),
-                Err(_) => soon(format!(
-                    "no answer from {peer} ({address}) for {} s. Check that the encoder runs, that address and \
-                     port are right, and that no firewall drops UDP",
-                    CONNECT_WITHIN.as_secs()
-                )),
+            attempts.spawn(async move {
+                tokio::time::sleep(STAGGER * index).await;
+                call.connect().await
             });
         }
-        Err(failure.unwrap_or_else(|| soon(format!("{} has no address", server.host))))
+        let mut worst = soon(format!("{} has no address", server.host));
+        while let Some(attempt) = attempts.join_next().await {
+            match attempt {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(failure)) if failure.heals >= worst.heals => worst = failure,
+                Ok(Err(_)) => {}
+                Err(error) => worst = soon(format!("connecting failed: {error}; please report this")),
+            }
+        }
+        Err(worst)
+    }
+}
+
+/// One attempt at one address.
+struct Call {
+    endpoint: Endpoint,
+    config: quinn::ClientConfig,
+    address: SocketAddr,
+    host: String,
+    peer: String,
+    identity: Identity,
+}
+
+impl Call {
+    async fn connect(self) -> Result<quinn::Connection, Failure> {
+        let Self { endpoint, config, address, host, peer, identity } = self;
+        let context = || context(&identity, &peer);
+        let connecting = endpoint
+            .connect_with(config, address, &host)
+            .map_err(|error| diagnosed(tls::diagnose(&error, &context())))?;
+        match timeout(CONNECT_WITHIN, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(diagnosed(tls::diagnose(&error, &context()))),
+            Err(_) => Err(soon(format!(
+                "no answer from {peer} ({address}) for {} s. Check that the encoder runs, that address and port \
+                 are right, and that no firewall drops UDP",
+                CONNECT_WITHIN.as_secs()
+            ))),
+        }
     }
 }
 
@@ -244,11 +287,15 @@ impl Caller<'_> {
             }
             Ok(Some(EncoderToAgentMsg::Welcome(welcome))) => Ok((welcome, Control { send, reader })),
             Ok(Some(EncoderToAgentMsg::Refused(refused))) => Err(refusal(peer, &refused)),
-            Ok(Some(EncoderToAgentMsg::Goodbye(goodbye))) => Err(soon(format!("{peer} said goodbye: {goodbye}"))),
+            Ok(Some(EncoderToAgentMsg::Goodbye(goodbye))) => {
+                Err(soon(format!("{peer} said goodbye: {goodbye}")))
+            }
             Ok(Some(EncoderToAgentMsg::Pong(_)) | None) => {
                 Err(soon(format!("{peer} did not greet. Check that the port belongs to a dc-encoder")))
             }
-            Err(error) => Err(self.failed(said.err().filter(|_| !error.is_connection_gone()).unwrap_or(error))),
+            Err(error) => {
+                Err(self.failed(said.err().filter(|_| !error.is_connection_gone()).unwrap_or(error)))
+            }
         }
     }
 
@@ -379,7 +426,8 @@ mod tests {
         for code in [RefuseCode::Version, RefuseCode::Space, RefuseCode::Camera, RefuseCode::Role] {
             assert_eq!(heals(code), Heals::Never);
         }
-        let words = refusal("encoder:4433", &Refused::new(RefuseCode::Space, "heads read ab, this is cd")).words;
+        let words =
+            refusal("encoder:4433", &Refused::new(RefuseCode::Space, "heads read ab, this is cd")).words;
         assert!(words.starts_with("encoder:4433 refused: no head is in") && words.ends_with("this is cd"));
     }
 

@@ -38,6 +38,8 @@ pub enum OnFrame {
     Answer,
     /// No reply until the behaviour changes.
     Hold,
+    /// The same, and the frame is not even read: as on a slow network, it cannot be sent to its end.
+    LeaveUnread,
     Drop(DropReason),
     /// Only the first attempt of each frame.
     DropOnce(DropReason),
@@ -67,8 +69,10 @@ impl Default for Behaviour {
 pub enum Seen {
     Hello(Hello),
     Frame(FrameHeader),
-    /// The agent cancelled a frame: its side was reset with the first code, the reply stopped with the second.
-    Cancelled(u64, u64),
+    /// The agent cancelled a frame: it stopped the reply with this code.
+    Stopped(Option<u64>),
+    /// The agent cancelled a frame that it had not sent to its end, with this code.
+    Reset(Option<u64>),
     Goodbye(GoodbyeReason),
 }
 
@@ -90,7 +94,12 @@ impl Encoder {
         rustls.alpn_protocols = vec![alpn.to_vec()];
         let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(rustls).unwrap();
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        config.transport = tls.server_config(64).unwrap().transport;
+        if behaviour.on_frame == OnFrame::LeaveUnread {
+            // Not even the smallest picture fits into what may be under way.
+            let mut transport = quinn::TransportConfig::default();
+            transport.stream_receive_window(256_u32.into());
+            config.transport_config(Arc::new(transport));
+        }
         let endpoint = Endpoint::server(config, address).unwrap();
         let (behaviour, behaves) = watch::channel(behaviour);
         let (report, seen) = mpsc::channel(16_384);
@@ -182,7 +191,12 @@ impl Fake {
         }
     }
 
-    async fn control(mut self, connection: &Connection, mut send: SendStream, recv: RecvStream) -> Result<(), WireError> {
+    async fn control(
+        mut self,
+        connection: &Connection,
+        mut send: SendStream,
+        recv: RecvStream,
+    ) -> Result<(), WireError> {
         let mut reader = MsgReader::new(recv, MAX_CONTROL_BYTES);
         let Some(AgentToEncoderMsg::Hello(hello)) = reader.next().await? else { panic!("no hello") };
         self.report.try_send(Seen::Hello(hello)).unwrap();
@@ -223,20 +237,26 @@ impl Fake {
 
     async fn frame(mut self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {
         let header: FrameHeader = expect_msg(&mut recv, MAX_FRAME_HEADER_BYTES).await?;
+        self.report.try_send(Seen::Frame(header)).unwrap();
+        if self.behaves.borrow().on_frame == OnFrame::LeaveUnread {
+            let code = recv.received_reset().await.ok().flatten();
+            self.report.try_send(Seen::Reset(code.map(quinn::VarInt::into_inner))).unwrap();
+            return Ok(());
+        }
         let jpeg = read_exact_limited(&mut recv, header.jpeg_len.into(), MAX_FRAME_BYTES as usize).await?;
         assert!(jpeg.starts_with(&[0xff, 0xd8]), "not a JPEG");
-        self.report.try_send(Seen::Frame(header)).unwrap();
-        let is_over = |behaviour: &Behaviour| behaviour.on_frame != OnFrame::Hold;
+        let held = async {
+            let over = self.behaves.wait_for(|behaviour| behaviour.on_frame != OnFrame::Hold).await;
+            over.map(|behaviour| behaviour.on_frame)
+        };
         let on_frame = tokio::select! {
-            behaviour = self.behaves.wait_for(is_over) => match behaviour {
-                Ok(behaviour) => behaviour.on_frame,
+            on_frame = held => match on_frame {
+                Ok(on_frame) => on_frame,
                 Err(_) => return Ok(()),
             },
             stopped = send.stopped() => {
-                let reset = recv.received_reset().await.ok().flatten();
-                let code = |code: Option<quinn::VarInt>| code.map_or(0, quinn::VarInt::into_inner);
-                let seen = Seen::Cancelled(code(reset), code(stopped.ok().flatten()));
-                self.report.try_send(seen).unwrap();
+                let code = stopped.ok().flatten().map(quinn::VarInt::into_inner);
+                self.report.try_send(Seen::Stopped(code)).unwrap();
                 return Ok(());
             }
         };
@@ -247,14 +267,15 @@ impl Fake {
     }
 
     fn reply(&self, header: &FrameHeader, on_frame: OnFrame) -> FrameReplyMsg {
-        let (seq, timings) = (header.seq, ServerTimings { receive_us: 1, queue_us: 2000, decode_us: 3000, encode_us: 4000 });
+        let (seq, timings) =
+            (header.seq, ServerTimings { receive_us: 1, queue_us: 2000, decode_us: 3000, encode_us: 4000 });
         match on_frame {
             OnFrame::Drop(reason) => FrameReplyMsg::Dropped { seq, reason, timings },
             OnFrame::DropOnce(reason) if self.dropped.lock().unwrap().insert(seq) => {
                 FrameReplyMsg::Dropped { seq, reason, timings }
             }
             OnFrame::Reject(code, message) => FrameReplyMsg::rejected(seq, code, message),
-            OnFrame::Answer | OnFrame::DropOnce(_) | OnFrame::Hold => {
+            OnFrame::Answer | OnFrame::DropOnce(_) | OnFrame::Hold | OnFrame::LeaveUnread => {
                 let embedding = to_wire(&[seq as f32, 1.0, 2.0, 3.0], 1, 4, header.embedding).unwrap();
                 FrameReplyMsg::Answer(Answer { seq, timings, batch: 1, embedding, tokens: None })
             }

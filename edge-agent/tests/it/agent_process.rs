@@ -17,13 +17,16 @@ use tokio::sync::watch;
 use crate::agent_encoder::{Encoder, LIMIT, SPACE};
 use crate::agent_pki::Pki;
 
-/// Writes a list that names one small picture `count` times.
+/// A folder of `count` small pictures, all the same.
 pub fn frames(pki: &Pki, count: usize) -> PathBuf {
-    let picture = jpeg::encode(&Rgb::filled(96, 48, [90, 120, 30]), 80, Chroma::C420);
-    std::fs::write(pki.path().join("frame.jpg"), picture).unwrap();
-    let list = pki.path().join(format!("frames-{count}.txt"));
-    std::fs::write(&list, "frame.jpg\n".repeat(count)).unwrap();
-    list
+    let folder = pki.path().join(format!("frames-{count}"));
+    std::fs::create_dir(&folder).unwrap();
+    let picture = pki.path().join("picture");
+    std::fs::write(&picture, jpeg::encode(&Rgb::filled(96, 48, [90, 120, 30]), 80, Chroma::C420)).unwrap();
+    for index in 0..count {
+        std::fs::hard_link(&picture, folder.join(format!("{index:04}.jpg"))).unwrap();
+    }
+    folder
 }
 
 /// What a head's manifest says unless a test wants otherwise.
@@ -105,7 +108,8 @@ impl Agent {
     /// The next line of output; `None` at the end.
     pub async fn next(&mut self) -> Option<Value> {
         let line = tokio::time::timeout(LIMIT, self.lines.next_line()).await;
-        let line = line.unwrap_or_else(|_| panic!("no line within a minute; {}", *self.stderr.borrow())).unwrap()?;
+        let line =
+            line.unwrap_or_else(|_| panic!("no line within a minute; {}", *self.stderr.borrow())).unwrap()?;
         let value: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
         self.seen.push(value.clone());
         Some(value)

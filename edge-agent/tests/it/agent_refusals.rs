@@ -28,7 +28,9 @@ async fn refused_for_good_by_all_ends_the_run_with_their_words() {
     ])
     .await;
     assert_eq!(finished.status.code(), Some(1));
-    for words in ["no head is in the encoder's embedding space: your heads read 0707", "operators send no frames"] {
+    for words in
+        ["no head is in the encoder's embedding space: your heads read 0707", "operators send no frames"]
+    {
         assert!(finished.stderr.contains(words), "{words:?} is missing: {}", finished.stderr);
     }
     finished.assert_accounted();
@@ -38,7 +40,11 @@ async fn refused_for_good_by_all_ends_the_run_with_their_words() {
 async fn refused_by_one_goes_on_with_another() {
     let finished = outcome(vec![refusing(RefuseCode::Camera, "not yours"), Behaviour::default()]).await;
     assert!(finished.status.success());
-    assert!(finished.stderr.contains("the certificate is for another camera: not yours"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("the certificate is for another camera: not yours"),
+        "{}",
+        finished.stderr
+    );
     assert_eq!(finished.assert_accounted(), [2, 2, 0]);
 }
 
@@ -58,7 +64,11 @@ async fn a_duplicate_waits_its_turn() {
 async fn another_protocol_version_is_named() {
     let finished = outcome(vec![Behaviour { version: 9, ..Behaviour::default() }]).await;
     assert_eq!(finished.status.code(), Some(1));
-    assert!(finished.stderr.contains("speaks protocol version 9, this agent speaks 1"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("speaks protocol version 9, this agent speaks 1"),
+        "{}",
+        finished.stderr
+    );
 
     let pki = Pki::new();
     let encoder = Encoder::start_at(&pki, Behaviour::default(), ([127, 0, 0, 1], 0).into(), b"fth/9");
@@ -163,7 +173,8 @@ async fn check_says_what_is_wrong_and_what_to_do() {
     let (code, lines) = check(command.args(["--camera", "plaza-2"])).await;
     assert_eq!(code, Some(1), "{lines}");
     let has = |start: &str, words: &[&str]| {
-        let line = lines.lines().find(|line| line.starts_with(start) && words.iter().all(|w| line.contains(w)));
+        let line =
+            lines.lines().find(|line| line.starts_with(start) && words.iter().all(|w| line.contains(w)));
         assert!(line.is_some(), "{start:?} with {words:?} is missing:\n{lines}");
     };
     has("FAIL identity", &["2021", "clock", "— set the clock if it is wrong"]);
