@@ -101,7 +101,7 @@ mod tests {
     fn what_cannot_be_decoded_is_rejected_by_kind_with_numbers() {
         let jpeg = jpeg::encode(&Rgb::filled(100, 80, [1, 2, 3]), 90, Chroma::C420);
         assert_eq!(code(b"GIF89a and so on"), RejectCode::NotJpeg);
-        assert_eq!(code(b""), RejectCode::NotJpeg);
+        assert_eq!(code(b""), RejectCode::Truncated);
         assert_eq!(code(&jpeg[..jpeg.len() / 2]), RejectCode::Truncated);
         assert_eq!(code(&vec![0xff; 100_001]), RejectCode::TooLarge);
         let large = jpeg::encode(&Rgb::filled(101, 100, [1, 2, 3]), 90, Chroma::C420);

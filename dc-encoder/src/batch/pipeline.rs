@@ -398,3 +398,7 @@ fn drop_ready(dropped: Dropped<Ready>, now: Instant) {
     entry.item.started(now);
     settle(entry.item.reply, Outcome::Dropped(reason, entry.item.timings));
 }
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

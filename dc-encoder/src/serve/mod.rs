@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::limits::MAX_NAME_BYTES;
 use protocol::{GridShape, InputSize, SessionLimits, VERSION, Welcome, close};
 use quinn::{Endpoint, IdleTimeout, Incoming, TransportConfig, VarInt};
 use shared::tls::{Failure, Identity, PkiPaths, ServerTls, WatchGuard};
@@ -300,7 +301,7 @@ fn welcome(config: &Config, info: &BackendInfo) -> Welcome {
     Welcome {
         version: VERSION,
         server: concat!("dc-encoder ", env!("CARGO_PKG_VERSION")).to_owned(),
-        model: info.model.clone(),
+        model: name(&info.model),
         note: protocol::limits::clip(&info.note),
         space: info.space,
         embed_dim: size(info.embed_dim),
@@ -312,6 +313,13 @@ fn welcome(config: &Config, info: &BackendInfo) -> Welcome {
             max_in_flight: config.limits.max_in_flight,
         },
     }
+}
+
+/// A name as long as the protocol allows.
+fn name(text: &str) -> String {
+    let mut name = protocol::limits::clip(text);
+    name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
+    name
 }
 
 fn listen(config: &Config, tls: &ServerTls) -> Result<Endpoint, ServeError> {

@@ -13,9 +13,9 @@ use super::frame::{self, Malformed};
 use super::live::Seat;
 use super::{Context, End, write_control};
 
-/// How often a session looks whether its agent was heard from: a fraction of the silence after which another
-/// agent may take its place.
-const HEARD_TICK: Duration = Duration::from_millis(500);
+/// A session looks this often within [`Timeouts::silence`](crate::serve::config::Timeouts::silence) whether its
+/// agent was heard from.
+const LOOKS_PER_SILENCE: u32 = 10;
 
 /// After a draining goodbye, frames already under way get this long to arrive and be told so.
 const DRAIN_LINGER: Duration = Duration::from_millis(250);
@@ -63,6 +63,11 @@ impl Session {
         }
     }
 
+    /// Counts the session's frames, also after it ended.
+    pub(super) fn frames(&self) -> Arc<frame::Shared> {
+        Arc::clone(&self.shared)
+    }
+
     /// Serves the agent until the session ends.
     pub(super) async fn serve(mut self) -> End {
         let context = Arc::clone(&self.context);
@@ -70,7 +75,8 @@ impl Session {
         let revoked = context.revocations.revoked(&serial);
         tokio::pin!(revoked);
         let mut draining = context.draining.clone();
-        let mut tick = tokio::time::interval(HEARD_TICK);
+        let often = context.timeouts.silence / LOOKS_PER_SILENCE;
+        let mut tick = tokio::time::interval(often.max(Duration::from_millis(1)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let leaves_at = self.leaves_at();

@@ -5,7 +5,9 @@
 //!    └─ no header in time: stream reset   └─ reset or stopped by the agent: frame cancelled, no reply
 //! ```
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::limits::{MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
@@ -33,12 +35,41 @@ pub(super) struct Shared {
     camera: CameraKey,
     /// Frames between their header and their reply.
     in_flight: Semaphore,
+    tally: Tally,
+}
+
+/// What became of a session's frames, for the log.
+#[derive(Debug, Default)]
+struct Tally {
+    answered: AtomicU64,
+    dropped: AtomicU64,
+    rejected: AtomicU64,
+    withdrawn: AtomicU64,
 }
 
 impl Shared {
     pub(super) fn new(context: Arc<Context>, camera: CameraKey) -> Self {
         let in_flight = Semaphore::new(context.welcome.limits.max_in_flight.into());
-        Self { context, camera, in_flight }
+        Self { context, camera, in_flight, tally: Tally::default() }
+    }
+
+    fn count(&self, ending: &Ending) {
+        let counter = match ending {
+            Ending::Reply(FrameReplyMsg::Answer(_)) => &self.tally.answered,
+            Ending::Reply(FrameReplyMsg::Dropped { .. }) => &self.tally.dropped,
+            Ending::Reply(FrameReplyMsg::Rejected { .. }) | Ending::Malformed(_) => &self.tally.rejected,
+            Ending::Withdrawn | Ending::Silent => &self.tally.withdrawn,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { answered, dropped, rejected, withdrawn } = &self.tally;
+        let [answered, dropped, rejected, withdrawn] =
+            [answered, dropped, rejected, withdrawn].map(|count| count.load(Ordering::Relaxed));
+        write!(f, "{answered} frames answered, {dropped} dropped, {rejected} rejected, {withdrawn} withdrawn")
     }
 }
 
@@ -74,6 +105,7 @@ pub(super) async fn serve(
         // Nobody waits for the reply any more: dropping the other branch cancels the frame.
         _ = stopped => Ending::Withdrawn,
     };
+    shared.count(&ending);
     let stale = VarInt::from_u32(close::STALE);
     // The agent may still be sending what is not wanted: stop it. An ended stream cannot be stopped, and
     // need not be.
@@ -130,7 +162,7 @@ async fn answer(recv: &mut RecvStream, shared: &Shared, draining: bool) -> Endin
     if draining {
         return dropped(header.seq, DropReason::Draining, started).into();
     }
-    if let Err(reply) = check(&header, context) {
+    if let Some(reply) = refuse(&header, context) {
         return reply.into();
     }
     // Both are bounds on memory; an agent within its limits gets the first at once.
@@ -169,19 +201,19 @@ async fn read_header(recv: &mut RecvStream) -> Result<FrameHeader, WireError> {
 }
 
 /// What the header alone rules out, before anything is read or allocated.
-fn check(header: &FrameHeader, context: &Context) -> Result<(), FrameReplyMsg> {
+fn refuse(header: &FrameHeader, context: &Context) -> Option<FrameReplyMsg> {
     let FrameHeader { seq, jpeg_len, .. } = *header;
     let max = context.welcome.limits.max_frame_bytes;
     if jpeg_len > max {
         let why =
             format!("the frame is {jpeg_len} bytes, the limit is {max}; lower its size or JPEG quality");
-        return Err(FrameReplyMsg::rejected(seq, RejectCode::TooLarge, &why));
+        return Some(FrameReplyMsg::rejected(seq, RejectCode::TooLarge, &why));
     }
     if header.tokens.is_some() && context.welcome.grid.is_none() {
         let why = "this encoder gives no latent tokens; use heads on the embedding";
-        return Err(FrameReplyMsg::rejected(seq, RejectCode::TokensUnavailable, why));
+        return Some(FrameReplyMsg::rejected(seq, RejectCode::TokensUnavailable, why));
     }
-    Ok(())
+    None
 }
 
 /// Memory for the JPEG, out of what all sessions share.

@@ -79,9 +79,9 @@ pub(crate) async fn run(connection: Connection, context: Arc<Context>) {
     let end = match greet::greet(&connection, &context).await {
         Ok(session) => {
             tracing::info!(camera = %session.hello.camera, agent = %session.hello.agent, %peer, "connected");
-            let camera = session.hello.camera.clone();
+            let (camera, frames) = (session.hello.camera.clone(), session.frames());
             let end = session.serve().await;
-            tracing::info!(%camera, %peer, "disconnected: {}", end.message);
+            tracing::info!(%camera, %peer, "disconnected: {}; {frames}", end.message);
             end
         }
         Err(end) => {

@@ -130,7 +130,7 @@ async fn bad_frames_are_rejected_with_reasons_and_the_session_goes_on() {
     let cases: [(Vec<u8>, RejectCode, &str); 4] = [
         (good[..good.len() / 2].to_vec(), RejectCode::Truncated, "truncated"),
         (b"GIF89a".to_vec(), RejectCode::NotJpeg, "not a JPEG"),
-        (Vec::new(), RejectCode::NotJpeg, "not a JPEG"),
+        (Vec::new(), RejectCode::Truncated, "0 bytes"),
         (bomb(), RejectCode::TooManyPixels, "30000×30000"),
     ];
     for (bytes, want, words) in cases {

@@ -116,6 +116,33 @@ async fn a_second_agent_with_the_same_certificate_is_refused_and_the_first_goes_
     answered(&mut first).await;
 }
 
+/// The first agent's runtime stands still after its greeting: a box that lost its power, or its link.
+#[test]
+fn a_silent_agent_gives_way_to_another_with_its_certificate() {
+    let moving = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let standing = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let world = moving.block_on(async {
+        World::start(Fake::new(), |config| {
+            config.timeouts.silence = Duration::from_millis(200);
+            config.timeouts.keep_alive = Duration::from_millis(50);
+        })
+    });
+    let identity = world.pki.camera("gate", 10);
+    let silent = standing.block_on(Agent::admitted(&identity, world.address, hello("gate")));
+    moving.block_on(soon(async {
+        loop {
+            let other = Hello { instance: 2, ..hello("gate") };
+            let mut agent = Agent::greeting(&identity, world.address, other).await;
+            match agent.heard().await {
+                EncoderToAgentMsg::Welcome(_) => break answered(&mut agent).await,
+                EncoderToAgentMsg::Refused(refused) => assert_eq!(refused.code, RefuseCode::Duplicate),
+                other => panic!("{other:?}"),
+            }
+        }
+    }));
+    assert_eq!(standing.block_on(silent.closed()).0, close::REPLACED);
+}
+
 #[tokio::test]
 async fn the_same_process_replaces_its_older_connection() {
     let world = World::start(Fake::new(), |_| {});
