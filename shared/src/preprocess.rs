@@ -112,7 +112,11 @@ pub struct PatchGeometry {
 impl PatchGeometry {
     /// `None` if a side is zero or not a multiple of `patch`.
     pub fn new(height: u32, width: u32, patch: u32) -> Option<Self> {
-        let fits = patch > 0 && height > 0 && width > 0 && height % patch == 0 && width % patch == 0;
+        let fits = patch > 0
+            && height > 0
+            && width > 0
+            && height.is_multiple_of(patch)
+            && width.is_multiple_of(patch);
         fits.then_some(Self { height, width, patch })
     }
 
@@ -196,10 +200,10 @@ mod tests {
     fn preprocessing_from_the_future_or_without_sense_is_refused() {
         let good = Preprocess::imagenet(576, 960);
         assert_eq!(good.validate(), Ok(()));
-        let newer = Preprocess { version: 2, ..good.clone() };
+        let newer = Preprocess { version: 2, ..good };
         assert!(newer.validate().unwrap_err().to_string().contains("version 2"));
-        assert!(Preprocess { height: 0, ..good.clone() }.validate().is_err());
-        assert!(Preprocess { std: [0.2, 0.0, 0.2], ..good.clone() }.validate().is_err());
+        assert!(Preprocess { height: 0, ..good }.validate().is_err());
+        assert!(Preprocess { std: [0.2, 0.0, 0.2], ..good }.validate().is_err());
         assert!(Preprocess { mean: [f32::NAN; 3], ..good }.validate().is_err());
     }
 }

@@ -79,7 +79,7 @@ impl EmbeddingsFile {
         let io = |source| ReadError::Io { path: path.into(), source };
         let n = header.ids.len();
         let embedding =
-            numbers(&mut reader, n * header.dim, |bytes| f32::from_le_bytes(bytes)).map_err(io)?;
+            numbers(&mut reader, n * header.dim, f32::from_le_bytes).map_err(io)?;
         let tokens = match header.grid {
             None => None,
             Some(grid) => {

@@ -161,7 +161,7 @@ pub enum EmbedError {
         /// Frames in the batch.
         count: usize,
         /// What it said.
-        source: BackendError,
+        source: Box<BackendError>,
     },
     /// The device answered with something other than it announced.
     #[error("the backend answered {got} where {expected} were announced; this is a defect of the backend")]
@@ -170,6 +170,14 @@ pub enum EmbedError {
         expected: String,
         /// What came.
         got: String,
+    },
+    /// No threads to decode with.
+    #[error("cannot start {threads} threads (0: one a processor): {source}; ask for fewer with --threads")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// What the system said.
+        source: Box<rayon::ThreadPoolBuildError>,
     },
     /// The disk is full, or not writable.
     #[error(
@@ -249,12 +257,8 @@ pub fn run(
     if resumed > 0 {
         watch(Event::Continuing { path: part.path().into(), done: resumed, total: plan.frames });
     }
-    pipeline::run(
-        pipeline::Work { config, frames: &frames, plan: part.plan().clone() },
-        backend,
-        &mut part,
-        watch,
-    )?;
+    let work = pipeline::Work { config, frames: &frames, plan: part.plan().clone(), part: &mut part, watch };
+    work.run(backend)?;
     watch(Event::Writing(config.out.clone()));
     let skipped = write::write(&config.out, &frames, &mut part)?;
     part.remove();

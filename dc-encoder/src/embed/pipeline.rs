@@ -20,39 +20,17 @@ use crate::backend::{Backend, Encoded};
 /// Batches that wait between decoding and encoding.
 const WAITING_BATCHES: usize = 1;
 
-/// What is to be done.
+/// What is to be done, and where to.
 pub(super) struct Work<'a> {
     pub(super) config: &'a Config,
     pub(super) frames: &'a [FrameRef],
     pub(super) plan: Plan,
+    pub(super) part: &'a mut Part,
+    pub(super) watch: &'a mut dyn FnMut(Event),
 }
 
 /// The inputs of one batch, or why a frame has none.
 type Prepared = Vec<Result<Arc<Rgb>, String>>;
-
-/// Embeds the frames that the part file does not hold yet.
-pub(super) fn run(
-    work: Work<'_>,
-    backend: &mut dyn Backend,
-    part: &mut Part,
-    watch: &mut dyn FnMut(Event),
-) -> Result<(), EmbedError> {
-    let done = part.done().map_err(|source| EmbedError::Read { path: part.path().into(), source })?;
-    work.refuse_bad(part, done)?;
-    watch(Event::Done { done, total: work.plan.frames, skipped: part.bad().len() });
-    let preparation =
-        Preparation { uplink: work.config.uplink, limits: work.config.limits, input: backend.info().input };
-    let threads = work.config.threads.unwrap_or(0); // 0: one a processor
-    let pool =
-        rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("decode-{index}"));
-    let pool = pool.build().expect("threads can be started");
-    std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(WAITING_BATCHES);
-        let (frames, batch) = (&work.frames[done..], work.plan.batch);
-        scope.spawn(move || prepare(&pool, preparation, frames, batch, &sender));
-        work.encode(done, &receiver, backend, part, watch)
-    })
-}
 
 /// Prepares batch after batch until nobody takes them any more.
 fn prepare(
@@ -72,25 +50,41 @@ fn prepare(
 }
 
 impl Work<'_> {
+    /// Embeds the frames that the part file does not hold yet.
+    pub(super) fn run(mut self, backend: &mut dyn Backend) -> Result<(), EmbedError> {
+        let read = |source| EmbedError::Read { path: self.part.path().into(), source };
+        let done = self.part.done().map_err(read)?;
+        self.refuse_bad(done)?;
+        self.report(done);
+        let preparation = Preparation {
+            uplink: self.config.uplink,
+            limits: self.config.limits,
+            input: backend.info().input,
+        };
+        let threads = self.config.threads.unwrap_or(0); // 0: one a processor
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("decode-{index}"));
+        let pool = pool.build().map_err(|error| EmbedError::Threads { threads, source: error.into() })?;
+        let (frames, batch) = (&self.frames[done..], self.plan.batch);
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(WAITING_BATCHES);
+            scope.spawn(move || prepare(&pool, preparation, frames, batch, &sender));
+            self.encode(done, &receiver, backend)
+        })
+    }
+
     fn encode(
-        &self,
+        &mut self,
         mut done: usize,
         batches: &Receiver<Prepared>,
         backend: &mut dyn Backend,
-        part: &mut Part,
-        watch: &mut dyn FnMut(Event),
     ) -> Result<(), EmbedError> {
         for prepared in batches {
-            if !self.config.skip_bad
-                && let Some((offset, reason)) = prepared
-                    .iter()
-                    .enumerate()
-                    .find_map(|(offset, frame)| frame.as_ref().err().map(|r| (offset, r)))
-            {
-                return Err(self.bad_frame(part, done + offset, reason, done));
+            if let Some((offset, reason)) = first_bad(&prepared).filter(|_| !self.config.skip_bad) {
+                return Err(self.bad_frame(done + offset, reason, done));
             }
-            let inputs: Vec<Arc<Rgb>> =
-                prepared.iter().filter_map(|frame| frame.as_ref().ok().cloned()).collect();
+            let inputs: Vec<Arc<Rgb>> = prepared.iter().flatten().cloned().collect();
             let count = prepared.len();
             let encoded = if inputs.is_empty() {
                 Vec::new()
@@ -98,14 +92,19 @@ impl Work<'_> {
                 backend.encode(&inputs, self.config.tokens).map_err(|source| EmbedError::Backend {
                     first: done,
                     count,
-                    source,
+                    source: source.into(),
                 })?
             };
-            part.append(done, &self.records(prepared, encoded)?)?;
+            let records = self.records(prepared, encoded)?;
+            self.part.append(done, &records)?;
             done += count;
-            watch(Event::Done { done, total: self.plan.frames, skipped: part.bad().len() });
+            self.report(done);
         }
         Ok(())
+    }
+
+    fn report(&mut self, done: usize) {
+        (self.watch)(Event::Done { done, total: self.plan.frames, skipped: self.part.bad().len() });
     }
 
     /// One record a frame, in the list's order.
@@ -139,20 +138,25 @@ impl Work<'_> {
     }
 
     /// An earlier run with --skip-bad may be continued without it, unless it did leave frames out.
-    fn refuse_bad(&self, part: &Part, done: usize) -> Result<(), EmbedError> {
-        match part.bad().first() {
-            Some((index, reason)) if !self.config.skip_bad => Err(self.bad_frame(part, *index, reason, done)),
+    fn refuse_bad(&self, done: usize) -> Result<(), EmbedError> {
+        match self.part.bad().first() {
+            Some((index, reason)) if !self.config.skip_bad => Err(self.bad_frame(*index, reason, done)),
             _ => Ok(()),
         }
     }
 
-    fn bad_frame(&self, part: &Part, index: usize, reason: &str, done: usize) -> EmbedError {
+    fn bad_frame(&self, index: usize, reason: &str, done: usize) -> EmbedError {
         EmbedError::BadFrame {
             file: self.frames[index].id.clone(),
             reason: reason.into(),
             done,
             total: self.plan.frames,
-            part: part.path().into(),
+            part: self.part.path().into(),
         }
     }
+}
+
+/// The first frame of a batch that cannot be used: its place and why.
+fn first_bad(prepared: &Prepared) -> Option<(usize, &str)> {
+    prepared.iter().enumerate().find_map(|(offset, frame)| Some((offset, frame.as_ref().err()?.as_str())))
 }
