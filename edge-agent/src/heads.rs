@@ -5,7 +5,7 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -26,7 +26,7 @@ pub enum HeadsError {
         /// The file.
         path: PathBuf,
         /// What differed.
-        source: HeadError,
+        source: Box<HeadError>,
     },
     /// Two files hold the same release.
     #[error("heads = {}: the same head (release {release}) is already loaded from another file; name it once", path.display())]
@@ -93,15 +93,16 @@ impl Loaded {
     ///
     /// # Errors
     /// [`HeadsError`] naming the file.
-    pub fn load(path: &PathBuf) -> Result<Self, HeadsError> {
+    pub fn load(path: &Path) -> Result<Self, HeadsError> {
         let head = Head::load(path)?;
-        head.self_test().map_err(|source| HeadsError::SelfTest { path: path.clone(), source })?;
+        head.self_test()
+            .map_err(|source| HeadsError::SelfTest { path: path.to_owned(), source: Box::new(source) })?;
         let manifest = head.manifest();
         let space = manifest
             .input
             .space
             .parse()
-            .map_err(|_| HeadsError::Space { path: path.clone(), space: manifest.input.space.clone() })?;
+            .map_err(|_| HeadsError::Space { path: path.to_owned(), space: manifest.input.space.clone() })?;
         let info = HeadInfo {
             name: manifest.name.clone(),
             release: head.short_release().to_owned(),

@@ -142,7 +142,6 @@ impl fmt::Display for Counts {
 
 impl Ledger {
     /// Counts a frame in.
-    #[must_use]
     pub fn captured(&self) -> Ticket {
         self.update(|counts| counts.captured += 1);
         Ticket(Some(self.clone()))

@@ -197,46 +197,46 @@ fn wrong<T>(problem: impl Into<String>, remedy: &'static str) -> Result<T, Wrong
     Err((problem.into(), remedy))
 }
 
-fn camera_name(name: &String) -> Result<String, Wrong> {
-    match shared::tls::check_camera_name(name) {
-        Ok(()) => Ok(name.clone()),
+fn camera_name(name: String) -> Result<String, Wrong> {
+    match shared::tls::check_camera_name(&name) {
+        Ok(()) => Ok(name),
         Err(error) => wrong(error.to_string(), "use the name the certificate was issued for"),
     }
 }
 
-fn fps(&fps: &f64) -> Result<f64, Wrong> {
+fn fps(fps: f64) -> Result<f64, Wrong> {
     if !(fps > 0.0 && fps <= LARGEST_FPS) {
         return wrong("not a frame rate", "use a number above 0 and up to 240, for example 2 or 0.1");
     }
     Ok(fps)
 }
 
-fn encoding(name: &String) -> Result<Encoding, Wrong> {
+fn encoding(name: String) -> Result<Encoding, Wrong> {
     name.parse().or_else(|_| wrong("not an encoding", "use f32, f16 or int8"))
 }
 
-fn deadline(&time: &Duration) -> Result<Duration, Wrong> {
+fn deadline(time: Duration) -> Result<Duration, Wrong> {
     if !(SMALLEST_DEADLINE..=LARGEST_DEADLINE).contains(&time) {
         return wrong("out of range", "use 10ms to 1h, for example 2s");
     }
     Ok(time)
 }
 
-fn stale_every(&time: &Duration) -> Result<Duration, Wrong> {
+fn stale_every(time: Duration) -> Result<Duration, Wrong> {
     if !(SMALLEST_STALE_EVERY..=LARGEST_DEADLINE).contains(&time) {
         return wrong("out of range", "use 50ms to 1h, for example 1s");
     }
     Ok(time)
 }
 
-fn max_in_flight(&count: &u16) -> Result<u16, Wrong> {
+fn max_in_flight(count: u16) -> Result<u16, Wrong> {
     if !(1..=LARGEST_MAX_IN_FLIGHT).contains(&count) {
         return wrong("out of range", "use 1 to 64");
     }
     Ok(count)
 }
 
-fn format(name: &String) -> Result<Format, Wrong> {
+fn format(name: String) -> Result<Format, Wrong> {
     match name.as_str() {
         "auto" => Ok(Format::Auto),
         "json" => Ok(Format::Json),
@@ -245,21 +245,21 @@ fn format(name: &String) -> Result<Format, Wrong> {
     }
 }
 
-fn side(&pixels: &u32) -> Result<u32, Wrong> {
+fn side(pixels: u32) -> Result<u32, Wrong> {
     if !(SMALLEST_SIDE..=LARGEST_SIDE).contains(&pixels) {
         return wrong("out of range", "use 16 to 65500 pixels");
     }
     Ok(pixels)
 }
 
-fn quality(&quality: &u8) -> Result<u8, Wrong> {
+fn quality(quality: u8) -> Result<u8, Wrong> {
     if !(1..=100).contains(&quality) {
         return wrong("out of range", "use 1 to 100");
     }
     Ok(quality)
 }
 
-fn chroma(name: &String) -> Result<Chroma, Wrong> {
+fn chroma(name: String) -> Result<Chroma, Wrong> {
     match name.as_str() {
         "420" => Ok(Chroma::C420),
         "422" => Ok(Chroma::C422),
@@ -283,10 +283,11 @@ impl Check {
         &mut self,
         key: &'static str,
         value: Option<T>,
-        check: fn(&T) -> Result<U, Wrong>,
+        check: fn(T) -> Result<U, Wrong>,
     ) -> Option<U> {
         let value = value?;
-        check(&value).map_err(|wrong| self.problem(key, format!("{value:?}"), wrong)).ok()
+        let text = format!("{value:?}");
+        check(value).map_err(|wrong| self.problem(key, text, wrong)).ok()
     }
 
     fn missing(&mut self, key: &'static str, remedy: &'static str) {

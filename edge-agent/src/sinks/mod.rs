@@ -165,13 +165,13 @@ impl Writer {
             Ok(Ok(written)) => written?,
             Ok(Err(_)) => tracing::error!("the thread that writes answers died: please report this"),
             Err(_) => {
-                tracing::warn!("the reader of the answers does not read: the last lines were not written")
+                tracing::warn!("the reader of the answers does not read: the last lines were not written");
             }
         }
         match self.discarded.load(Ordering::Relaxed) {
             0 => {}
             lines => {
-                tracing::warn!(lines, "lines were discarded, because their reader is slower than the camera")
+                tracing::warn!(lines, "lines were discarded, because their reader is slower than the camera");
             }
         }
         Ok(())
