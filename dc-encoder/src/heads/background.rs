@@ -123,8 +123,9 @@ impl Directions {
         Ok(Self { matrix, count })
     }
 
-    /// The features a token head is trained on: departures along the directions, and their root mean square,
-    /// `[frames, tokens, count + 1]`, frames in the given order.
+    /// The features a token head is trained on: departures along the directions, their root mean square, and 1,
+    /// which makes the first layer's bias one more weight (a broadcast sum costs more than the product it saves);
+    /// `[frames, tokens, count + 2]`, frames in the given order.
     ///
     /// # Errors
     /// The tensor library's.
@@ -139,7 +140,8 @@ impl Directions {
             let departures = background.departures(set.frame(*frame));
             let departures = Tensor::from_vec(departures, (set.tokens, set.dim), &Device::Cpu)?;
             let size = departures.sqr()?.mean_keepdim(1)?.sqrt()?;
-            Tensor::cat(&[departures.matmul(&matrix)?, size], 1)
+            let one = Tensor::ones_like(&size)?;
+            Tensor::cat(&[departures.matmul(&matrix)?, size, one], 1)
         };
         let parts: Vec<Tensor> = frames.par_iter().map(one).collect::<CandleResult<_>>()?;
         Tensor::stack(&parts, 0)

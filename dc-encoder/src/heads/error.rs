@@ -116,7 +116,7 @@ pub enum TrainError {
         /// The frame.
         file: String,
         /// What the head said.
-        source: HeadError,
+        source: Box<HeadError>,
     },
     /// The head file could not be written.
     #[error("cannot write {}: {source}; nothing was left behind", path.display())]

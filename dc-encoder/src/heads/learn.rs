@@ -22,14 +22,15 @@ const TOKEN_HIDDEN: usize = 8;
 /// Directions of departure that the token head is trained on.
 const TOKEN_DIRECTIONS: usize = 12;
 
-/// Most numbers that pass through the token head's hidden layers in one training, about 20 s on two cores: fine
-/// grids get fewer steps.
-const TOKEN_WORK: f64 = 1.5e9;
+/// Tokens in a batch of the token head: 32 frames of the standard grid; finer grids get fewer frames a step, not
+/// slower steps.
+const TOKEN_BATCH: usize = 32 * 240;
 
 /// The perceptron's schedule.
 const MLP_SCHEDULE: Schedule = Schedule {
     learning_rate: 1e-3,
     weight_decay: 0.1,
+    batch: 128,
     max_steps: 300,
     check_every: 5,
     patience: 10,
@@ -40,8 +41,9 @@ const MLP_SCHEDULE: Schedule = Schedule {
 const TOKEN_SCHEDULE: Schedule = Schedule {
     learning_rate: 0.02,
     weight_decay: 0.01,
-    max_steps: 200,
-    check_every: 5,
+    batch: 32,
+    max_steps: 160,
+    check_every: 10,
     patience: 8,
     seed: 0,
 };
@@ -99,7 +101,7 @@ pub(super) fn mlp(data: &Labelled<'_>) -> Result<Learned, TrainError> {
         tensors,
         self_test_input: synthetic(&narrow(&mean), &narrow(&std), data.seed),
         answers: fit.answers,
-        choice: format!("{MLP_HIDDEN} hidden units, {} steps", fit.steps),
+        choice: format!("{MLP_HIDDEN} hidden units, {}", steps_text(fit.steps)),
     })
 }
 
@@ -120,11 +122,8 @@ pub(super) fn tokens(data: &Labelled<'_>, frames: &TokenFrames<'_>) -> Result<Le
     let directions = Directions::learn(&frames.set, &background, frames.background, TOKEN_DIRECTIONS)?;
     let features = directions.features(&frames.set, &background, frames.labelled)?;
     let recipe = TokenRecipe { features, grid: frames.grid, hidden: TOKEN_HIDDEN, target: data.target };
-    let per_step = (frames.labelled.len() * frames.grid.tokens() * TOKEN_HIDDEN) as f64;
-    // Five folds of 80 % and the final fit: five times all labels.
-    let affordable = (TOKEN_WORK / (5.0 * per_step)) as usize;
-    let max_steps = TOKEN_SCHEDULE.max_steps.min(affordable).max(40);
-    let schedule = Schedule { seed: data.seed, max_steps, ..TOKEN_SCHEDULE };
+    let batch = (TOKEN_BATCH / frames.grid.tokens()).max(8);
+    let schedule = Schedule { seed: data.seed, batch, ..TOKEN_SCHEDULE };
     let fit = network::train(&recipe, data.values, data.target, &schedule)?;
     Ok(Learned {
         kind: Kind::Tokens(Tokens { response: fit.network.response(), background: true, departure: true }),
@@ -132,22 +131,30 @@ pub(super) fn tokens(data: &Labelled<'_>, frames: &TokenFrames<'_>) -> Result<Le
         self_test_input: synthetic(&background.mean, &background.std, data.seed),
         answers: fit.answers,
         choice: format!(
-            "{TOKEN_HIDDEN} hidden units per token, {} steps, background of {} frames",
-            fit.steps,
+            "{TOKEN_HIDDEN} hidden units per token, {}, background of {} frames",
+            steps_text(fit.steps),
             frames.background.len()
         ),
     })
 }
 
+fn steps_text(steps: usize) -> String {
+    match steps {
+        0 => "0 steps (any more did worse on held-out frames: it answers the mean)".to_owned(),
+        steps => format!("{steps} steps"),
+    }
+}
+
 fn mlp_tensors(network: &Mlp, scale: &Scale) -> CandleResult<BTreeMap<String, TensorData>> {
-    let layer = |dense: &Dense, factor: f64, offset: f64| -> CandleResult<[TensorData; 2]> {
+    let tensors = |dense: &Dense, factor: f64, offset: &[f64]| -> CandleResult<[TensorData; 2]> {
         let weight: Vec<f32> = (dense.weight.as_tensor() * factor)?.flatten_all()?.to_vec1()?;
-        let bias: Vec<f32> = ((dense.bias.as_tensor() * factor)? + offset)?.to_vec1()?;
+        let bias: Vec<f32> = (dense.bias.as_tensor() * factor)?.to_vec1()?;
+        let bias: Vec<f32> = bias.iter().zip(offset).map(|(b, o)| b + *o as f32).collect();
         Ok([TensorData::f32(dense.weight.dims(), &weight), TensorData::f32(dense.bias.dims(), &bias)])
     };
-    let [weight1, bias1] = layer(&network.fc1, 1.0, 0.0)?;
+    let [weight1, bias1] = tensors(&network.fc1, 1.0, &[0.0; MLP_HIDDEN])?;
     // The labels' scale moves into the last layer, so that the file's network answers in their unit.
-    let [weight2, bias2] = layer(&network.fc2, scale.spread, scale.centre)?;
+    let [weight2, bias2] = tensors(&network.fc2, scale.spread, &scale.centre)?;
     let names = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"].map(str::to_owned);
     Ok(names.into_iter().zip([weight1, bias1, weight2, bias2]).collect())
 }

@@ -1,4 +1,4 @@
-//! Heads that are trained by gradient: full-batch AdamW, the number of steps chosen by cross-validation.
+//! Heads that are trained by gradient: AdamW, the number of steps chosen by cross-validation.
 //!
 //! ```text
 //! five folds in lockstep ─► every few steps: mean absolute error over all held-out rows ─► best step count
@@ -9,6 +9,7 @@
 use candle_core::{D, Device, Result as CandleResult, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
@@ -52,34 +53,39 @@ pub struct Schedule {
     pub learning_rate: f64,
     /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
+    /// Rows in a batch: all of them when there are fewer.
+    pub batch: usize,
     /// Most steps.
     pub max_steps: usize,
     /// Steps between two looks at the held-out error.
     pub check_every: usize,
     /// Looks without a better error before the search stops.
     pub patience: usize,
-    /// Seed of the initial weights.
+    /// Seed of the initial weights and of the batches.
     pub seed: u64,
 }
 
-/// Centre and spread of the labels: networks learn `(output − centre) / spread`.
+/// Centre and spread of the encoded labels: networks learn `(output − centre) / spread`, so that one that gives
+/// zeros gives the constant answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
-    /// Subtracted.
-    pub centre: f64,
+    /// Subtracted, one number per output.
+    pub centre: [f64; 2],
     /// Divided by.
     pub spread: f64,
 }
 
 impl Scale {
-    /// Of labels; a circle's `(cos, sin)` need none.
+    /// Of labels. A circle's `(cos, sin)` have a natural size and are only centred.
     pub fn of(target: Target, values: &[f64]) -> Self {
-        if let Target::Circular { .. } = target {
-            return Self { centre: 0.0, spread: 1.0 };
-        }
-        let centre = mean(values);
-        let variance = mean(&values.iter().map(|v| (v - centre).powi(2)).collect::<Vec<_>>());
-        Self { centre, spread: if variance > 0.0 { variance.sqrt() } else { 1.0 } }
+        let output = |at: usize| values.iter().map(|v| target.encode(*v)[at]).collect::<Vec<_>>();
+        let centre = [mean(&output(0)), mean(&output(1))];
+        let variance = mean(&values.iter().map(|v| (v - centre[0]).powi(2)).collect::<Vec<_>>());
+        let spread = match target {
+            Target::Scalar { .. } if variance > 0.0 => variance.sqrt(),
+            Target::Scalar { .. } | Target::Circular { .. } => 1.0,
+        };
+        Self { centre, spread }
     }
 }
 
@@ -155,6 +161,38 @@ struct Run<N> {
     targets: Tensor,
     scale: Scale,
     target: Target,
+    batches: Batches,
+}
+
+/// The rows of each step: a seeded shuffle, cut into batches, again and again.
+struct Batches {
+    order: Vec<u32>,
+    next: usize,
+    size: usize,
+    rng: ChaCha8Rng,
+}
+
+impl Batches {
+    fn new(rows: usize, schedule: &Schedule) -> Self {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        // Past the end, so that the first batch shuffles.
+        Self { order: (0..rows).collect(), next: usize::MAX, size: schedule.batch, rng: rng(schedule.seed) }
+    }
+
+    /// The next batch's rows; none when a batch is all rows.
+    fn next(&mut self) -> Option<Vec<u32>> {
+        if self.order.len() <= self.size {
+            return None;
+        }
+        // The rows left over at the end of a shuffle sit out: batches stay of one size.
+        if self.next.saturating_add(self.size) > self.order.len() {
+            self.order.shuffle(&mut self.rng);
+            self.next = 0;
+        }
+        let batch = self.order[self.next..self.next + self.size].to_vec();
+        self.next += self.size;
+        Some(batch)
+    }
 }
 
 impl<N: Network> Run<N> {
@@ -170,8 +208,8 @@ impl<N: Network> Run<N> {
         let width = target.width();
         let targets: Vec<f32> = labels
             .iter()
-            .flat_map(|v| target.encode(*v).into_iter().take(width))
-            .map(|y| ((y - scale.centre) / scale.spread) as f32)
+            .flat_map(|v| target.encode(*v).into_iter().zip(scale.centre).take(width))
+            .map(|(y, centre)| ((y - centre) / scale.spread) as f32)
             .collect();
         let network = recipe.network(&scale, schedule.seed)?;
         let params = ParamsAdamW {
@@ -186,12 +224,21 @@ impl<N: Network> Run<N> {
             network,
             scale,
             target,
+            batches: Batches::new(labels.len(), schedule),
         })
     }
 
     fn advance(&mut self, steps: usize) -> CandleResult<()> {
         for _ in 0..steps {
-            let loss = (self.network.forward(&self.inputs)? - &self.targets)?.sqr()?.mean_all()?;
+            let (inputs, targets) = match self.batches.next() {
+                Some(rows) => {
+                    let count = rows.len();
+                    let rows = Tensor::from_vec(rows, count, &Device::Cpu)?;
+                    (self.inputs.index_select(&rows, 0)?, self.targets.index_select(&rows, 0)?)
+                }
+                None => (self.inputs.clone(), self.targets.clone()),
+            };
+            let loss = (self.network.forward(&inputs)? - &targets)?.sqr()?.mean_all()?;
             self.optimiser.backward_step(&loss)?;
         }
         Ok(())
@@ -199,8 +246,10 @@ impl<N: Network> Run<N> {
 
     fn answers(&self, inputs: &Tensor) -> CandleResult<Vec<f64>> {
         let outputs: Vec<Vec<f32>> = self.network.forward(inputs)?.to_vec2()?;
-        let unscale = |x: f32| f64::from(x) * self.scale.spread + self.scale.centre;
-        let pair = |row: &Vec<f32>| [unscale(row[0]), row.get(1).copied().map_or(0.0, unscale)];
+        let unscale = |row: &Vec<f32>, at: usize| {
+            row.get(at).map_or(0.0, |x| f64::from(*x) * self.scale.spread + self.scale.centre[at])
+        };
+        let pair = |row| [unscale(row, 0), unscale(row, 1)];
         Ok(outputs.iter().map(|row| self.target.decode(pair(row))).collect())
     }
 }
@@ -215,12 +264,12 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// Normal weights with deviation `gain / √in`, zero bias.
+    /// Normal weights with deviation `1 / √in`, zero bias.
     ///
     /// # Errors
     /// The tensor library's.
-    pub fn new(out: usize, input: usize, gain: f64, rng: &mut ChaCha8Rng) -> CandleResult<Self> {
-        let deviation = gain / (input as f64).sqrt();
+    pub fn new(out: usize, input: usize, rng: &mut ChaCha8Rng) -> CandleResult<Self> {
+        let deviation = 1.0 / (input as f64).sqrt();
         let weight: Vec<f32> = (0..out * input)
             .map(|_| {
                 let x: f64 = StandardNormal.sample(rng);
@@ -231,6 +280,15 @@ impl Dense {
             weight: Var::from_vec(weight, (out, input), &Device::Cpu)?,
             bias: Var::zeros(out, candle_core::DType::F32, &Device::Cpu)?,
         })
+    }
+
+    /// All zeros: a last layer that starts the head at the constant answer.
+    ///
+    /// # Errors
+    /// The tensor library's.
+    pub fn zeros(out: usize, input: usize) -> CandleResult<Self> {
+        let weight = Var::zeros((out, input), candle_core::DType::F32, &Device::Cpu)?;
+        Ok(Self { weight, bias: Var::zeros(out, candle_core::DType::F32, &Device::Cpu)? })
     }
 
     /// `[rows, in]` to `[rows, out]`.
@@ -283,11 +341,7 @@ impl Recipe for MlpRecipe<'_> {
     fn network(&self, _: &Scale, seed: u64) -> CandleResult<Mlp> {
         let mut rng = rng(seed);
         let dim = self.rows.first().map_or(0, |row| row.len());
-        // A small last layer starts the head at the constant answer.
-        Ok(Mlp {
-            fc1: Dense::new(self.hidden, dim, 1.0, &mut rng)?,
-            fc2: Dense::new(self.width, self.hidden, 0.1, &mut rng)?,
-        })
+        Ok(Mlp { fc1: Dense::new(self.hidden, dim, &mut rng)?, fc2: Dense::zeros(self.width, self.hidden)? })
     }
 
     fn inputs(&self, train: &[usize], rows: &[usize]) -> CandleResult<Tensor> {
@@ -304,4 +358,36 @@ impl Recipe for MlpRecipe<'_> {
 /// Sum over the token dimension of `[n, tokens, width]`.
 pub(super) fn sum_tokens(x: &Tensor) -> CandleResult<Tensor> {
     x.sum(D::Minus2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_shuffles_cut_evenly_and_repeat_for_a_seed() {
+        let schedule = Schedule {
+            learning_rate: 0.0,
+            weight_decay: 0.0,
+            batch: 4,
+            max_steps: 0,
+            check_every: 1,
+            patience: 1,
+            seed: 3,
+        };
+        let draw = || {
+            let mut batches = Batches::new(10, &schedule);
+            (0..5).map(|_| batches.next().unwrap()).collect::<Vec<_>>()
+        };
+        let batches = draw();
+        for pair in batches.chunks_exact(2) {
+            let mut rows = pair.concat();
+            rows.sort_unstable();
+            rows.dedup();
+            assert_eq!(rows.len(), 8, "a row comes once in a shuffle: {pair:?}");
+        }
+        assert_ne!(batches[0], batches[2]);
+        assert_eq!(batches, draw());
+        assert_eq!(Batches::new(4, &schedule).next(), None);
+    }
 }

@@ -35,7 +35,8 @@ pub struct TokenRecipe {
 /// A token head in training.
 #[derive(Debug)]
 pub struct TokenNet {
-    fc1: Dense,
+    /// `[hidden, features]`, the last feature being 1.
+    fc1: Var,
     fc2: Dense,
     /// `[2, 1]`: b and c of the row weight.
     slope: Var,
@@ -60,17 +61,13 @@ impl TokenNet {
 
 impl Network for TokenNet {
     fn variables(&self) -> Vec<Var> {
-        let mut all = vec![self.slope.clone(), self.bias.clone()];
-        for dense in [&self.fc1, &self.fc2] {
-            all.extend([dense.weight.clone(), dense.bias.clone()]);
-        }
-        all
+        [&self.slope, &self.bias, &self.fc1, &self.fc2.weight, &self.fc2.bias].map(Var::clone).to_vec()
     }
 
     fn forward(&self, input: &Tensor) -> CandleResult<Tensor> {
         let (n, tokens, features) = input.dims3()?;
         let flat = input.reshape((n * tokens, features))?;
-        let answers = self.fc2.forward(&self.fc1.forward(&flat)?.gelu_erf()?)?;
+        let answers = self.fc2.forward(&flat.matmul(&self.fc1.t()?)?.gelu_erf()?)?;
         let answers = respond(&answers, self.response)?;
         let (rows, cols) = (self.grid.rows as usize, self.grid.cols as usize);
         let width = answers.dim(1)?;
@@ -87,8 +84,8 @@ impl Recipe for TokenRecipe {
         let mut rng = rng(seed);
         let (_, tokens, features) = self.features.dims3()?;
         let width = self.target.width();
-        let fc1 = Dense::new(self.hidden, features, 1.0, &mut rng)?;
-        let fc2 = Dense::new(width, self.hidden, 0.1, &mut rng)?;
+        let fc1 = Dense::new(self.hidden, features, &mut rng)?.weight;
+        let fc2 = Dense::zeros(width, self.hidden)?;
         let response = match self.target {
             Target::Scalar { min: Some(_) } => Response::Softplus,
             Target::Scalar { min: None } | Target::Circular { .. } => Response::Identity,
@@ -98,8 +95,8 @@ impl Recipe for TokenRecipe {
                 // softplus(x) = START, and START · tokens · gain · spread = the mean label.
                 let start = START.exp_m1().ln() as f32;
                 fc2.bias.set(&Tensor::full(start, width, &Device::Cpu)?)?;
-                let floor = scale.centre.max(0.1 * scale.spread) / scale.spread;
-                (floor / (START * tokens as f64), -scale.centre / scale.spread)
+                let floor = scale.centre[0].max(0.1 * scale.spread) / scale.spread;
+                (floor / (START * tokens as f64), -floor)
             }
             Response::Identity | Response::Relu => (1.0 / (tokens as f64).sqrt(), 0.0),
         };
@@ -144,20 +141,21 @@ impl TokenNet {
         background: &Background,
         directions: &Directions,
     ) -> CandleResult<BTreeMap<String, TensorData>> {
-        let hidden = self.fc1.weight.dim(0)?;
+        let hidden = self.fc1.dim(0)?;
         let dim = directions.matrix.len() / directions.count;
         let matrix = Tensor::from_slice(&directions.matrix, (dim, directions.count), &Device::Cpu)?;
-        let along = self.fc1.weight.narrow(1, 0, directions.count)?.matmul(&matrix.t()?)?;
-        let size = self.fc1.weight.narrow(1, directions.count, 1)?;
+        let along = self.fc1.narrow(1, 0, directions.count)?.matmul(&matrix.t()?)?;
+        let size = self.fc1.narrow(1, directions.count, 1)?;
         let fc1 = Tensor::cat(&[along, size], 1)?;
         let width = self.fc2.weight.dim(0)?;
         let row_weight = (self.row_weight()? * (self.gain * scale.spread))?;
+        let centre: Vec<f32> = scale.centre[..width].iter().map(|c| *c as f32).collect();
         let bias = ((self.bias.as_tensor() + self.offset)? * scale.spread)?;
-        let bias = (bias + scale.centre)?;
+        let bias = (bias + Tensor::from_vec(centre, (1, width), &Device::Cpu)?)?;
         let (rows, tokens) = (self.grid.rows as usize, self.grid.tokens());
         let list: [(&str, Vec<usize>, Tensor); 6] = [
             ("token.fc1.weight", vec![hidden, dim + 1], fc1),
-            ("token.fc1.bias", vec![hidden], self.fc1.bias.as_tensor().clone()),
+            ("token.fc1.bias", vec![hidden], self.fc1.narrow(1, directions.count + 1, 1)?),
             ("token.fc2.weight", vec![width, hidden], self.fc2.weight.as_tensor().clone()),
             ("token.fc2.bias", vec![width], self.fc2.bias.as_tensor().clone()),
             ("token.row_weight", vec![rows], row_weight),

@@ -236,7 +236,10 @@ fn tested(
     let answer = |sample: &Sample| {
         let tokens = embeddings.tokens.as_ref().map(|all| &all[sample.frame * size..][..size]);
         let input = Input { embedding: embeddings.row(sample.frame), tokens };
-        let failed = |source| TrainError::Answer { file: embeddings.ids[sample.frame].clone(), source };
+        let failed = |source| TrainError::Answer {
+            file: embeddings.ids[sample.frame].clone(),
+            source: Box::new(source),
+        };
         head.run(&input).map(|prediction| prediction.value).map_err(failed)
     };
     let answers = split.test.iter().map(answer).collect::<Result<Vec<_>, _>>()?;
