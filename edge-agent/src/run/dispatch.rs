@@ -1,7 +1,7 @@
 //! Which frame goes next, and when: a place in flight first, then the newest frame.
 //!
 //! ```text
-//! link up:    slot in flight ─► newest frame ─► its own task (Way)
+//! link up:    place in flight ─► newest frame ─► its own task (Way)
 //! link down:  live: the newest frame is held until its deadline; lossless: nothing is taken
 //! ```
 
@@ -45,15 +45,16 @@ pub(super) struct Dispatch {
     frames: Option<latest::Receiver<Captured>>,
     held: Option<Held>,
     source_ended: bool,
-    lossless: bool,
+    /// Number of the frame that is expected next.
+    next: u64,
     tasks: JoinSet<()>,
 }
 
 impl Dispatch {
-    pub(super) fn new(way: Arc<Way>, frames: latest::Receiver<Captured>, lossless: bool) -> Self {
+    pub(super) fn new(way: Arc<Way>, frames: latest::Receiver<Captured>) -> Self {
         let link = way.link.clone();
-        let (held, source_ended, tasks) = (None, false, JoinSet::new());
-        Self { way, link, frames: Some(frames), held, source_ended, lossless, tasks }
+        let (held, source_ended, next, tasks) = (None, false, 0, JoinSet::new());
+        Self { way, link, frames: Some(frames), held, source_ended, next, tasks }
     }
 
     /// Dispatches until there is nothing more to dispatch. Cancel-safe: no frame is lost in between.
@@ -66,7 +67,7 @@ impl Dispatch {
                     return End::Hopeless(words);
                 }
                 State::Up(session) => self.send_one(&session).await,
-                State::Down(words) if self.lossless => self.wait_for_link(&words).await,
+                State::Down(words) if self.way.order.is_some() => self.wait_for_link(&words).await,
                 State::Down(words) => self.hold_newest(&words).await,
             }
             while self.tasks.try_join_next().is_some() {}
@@ -87,8 +88,14 @@ impl Dispatch {
     /// Waits for a place in flight, then for the newest frame, or until the link changes.
     async fn send_one(&mut self, session: &Session) {
         let Some(frames) = &mut self.frames else { return };
+        let place = async {
+            if let Some(order) = &self.way.order {
+                order.may_go(self.next).await;
+            }
+            session.slot().await
+        };
         let permit = tokio::select! {
-            permit = session.slot() => permit,
+            permit = place => permit,
             _ = self.link.changed() => return,
         };
         let (frame, ticket) = match self.held.take() {
@@ -101,6 +108,7 @@ impl Dispatch {
                 _ = self.link.changed() => return,
             },
         };
+        self.next = frame.seq + 1;
         let in_flight = InFlight { session: session.clone(), permit };
         self.tasks.spawn(Arc::clone(&self.way).frame(frame, ticket, in_flight));
     }

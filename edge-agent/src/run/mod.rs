@@ -10,6 +10,7 @@
 //! accounts for every captured frame.
 
 mod dispatch;
+mod order;
 mod stale;
 mod way;
 
@@ -26,11 +27,12 @@ use tokio::task::JoinHandle;
 use crate::capture::{self, Loss, LossReceiver, Options, Pacing, Pump, Running, Stop};
 use crate::config::Settings;
 use crate::heads::{HeadSet, Heads};
-use crate::ledger::{Dropped, Ledger};
+use crate::ledger::{Dropped, Ledger, Ticket};
 use crate::sinks::{self, Event, FrameInfo, Overflow, Writer};
 use crate::uplink::link::{self, Link};
 use crate::uplink::session::{Dialer, Greeting};
 use dispatch::{Dispatch, End};
+use order::Order;
 use stale::Latest;
 use way::Way;
 
@@ -82,11 +84,12 @@ pub async fn run(settings: Settings, stderr: &mut dyn Write) -> anyhow::Result<(
         latest: Latest::default(),
         link: link.state(),
         sink: sink.clone(),
+        order: (pacing == Pacing::Lossless).then(|| Order::new(settings.max_in_flight)),
         hurry: Stop::new(),
     });
     let losses = tokio::spawn(report_losses(losses, Arc::clone(&way)));
     let stale = tokio::spawn(stale::repeat(Arc::clone(&way), settings.stale_every));
-    let mut dispatch = Dispatch::new(Arc::clone(&way), frames, pacing == Pacing::Lossless);
+    let mut dispatch = Dispatch::new(Arc::clone(&way), frames);
 
     let mut signals = Signals::new()?;
     let end = tokio::select! {
@@ -199,6 +202,7 @@ impl Takedown {
         if let Ok(captured) = captured {
             (ledger.counts().captured..captured).for_each(|_| drop(ledger.captured()));
         }
+        way.flush().await;
         // The last sink goes with it, and the writer ends.
         drop(way);
         let written = writer.finish().await;
@@ -246,8 +250,27 @@ impl Way {
     }
 
     /// Ends a frame without an answer.
-    async fn dropped(&self, ticket: crate::ledger::Ticket, frame: FrameInfo, reason: Dropped) {
+    async fn dropped(&self, ticket: Ticket, frame: FrameInfo, reason: Dropped) {
         ticket.dropped(&reason);
-        self.sink.send(Event::Dropped { frame, reason: reason.to_string() }).await;
+        let seq = frame.seq;
+        self.finish(seq, vec![Event::Dropped { frame, reason: reason.to_string() }]).await;
+    }
+
+    /// Writes a frame's lines: at once, or when it is their turn.
+    async fn finish(&self, seq: u64, lines: Vec<Event>) {
+        if let Some(order) = &self.order {
+            return order.finish(seq, lines, &self.sink).await;
+        }
+        for line in lines {
+            self.sink.send(line).await;
+        }
+    }
+
+    async fn flush(&self) {
+        if let Some(order) = &self.order
+            && tokio::time::timeout(GRACE, order.flush(&self.sink)).await.is_err()
+        {
+            tracing::warn!("the reader of the answers does not read: the last lines were not written");
+        }
     }
 }

@@ -8,6 +8,7 @@ use shared::image::Limits;
 use shared::uplink::Uplink;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::order::Order;
 use super::stale::Latest;
 use crate::capture::{Backoff, Captured, Image, Stop};
 use crate::heads::{Embedding, Heads, Outcome};
@@ -36,6 +37,8 @@ pub(super) struct Way {
     pub(super) latest: Latest,
     pub(super) link: watch::Receiver<State>,
     pub(super) sink: Sink,
+    /// Lines in the order of frames, for lossless runs.
+    pub(super) order: Option<Order>,
     /// Raised when frames in flight must end now.
     pub(super) hurry: Stop,
 }
@@ -193,8 +196,7 @@ impl Way {
             }
         }
         self.latest.answered(frame.info.seq, frame.ready, &answers);
-        for event in answers.into_iter().map(Event::Answer).chain(failures) {
-            self.sink.send(event).await;
-        }
+        let lines = answers.into_iter().map(Event::Answer).chain(failures).collect();
+        self.finish(frame.info.seq, lines).await;
     }
 }

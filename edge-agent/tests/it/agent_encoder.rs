@@ -54,13 +54,22 @@ pub struct Behaviour {
     pub version: u16,
     pub space: SpaceId,
     pub note: &'static str,
+    pub max_in_flight: u16,
     pub goodbye: Option<GoodbyeReason>,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
         let (on_hello, on_frame) = (OnHello::Welcome, OnFrame::Answer);
-        Self { on_hello, on_frame, version: protocol::VERSION, space: SPACE, note: "", goodbye: None }
+        Self {
+            on_hello,
+            on_frame,
+            version: protocol::VERSION,
+            space: SPACE,
+            note: "",
+            max_in_flight: 8,
+            goodbye: None,
+        }
     }
 }
 
@@ -293,6 +302,10 @@ fn welcome(behaviour: &Behaviour) -> Welcome {
         embed_dim: 4,
         grid: None,
         input: InputSize { width: 96, height: 48 },
-        limits: SessionLimits { max_frame_bytes: 1 << 20, max_pixels: 1 << 22, max_in_flight: 8 },
+        limits: SessionLimits {
+            max_frame_bytes: 1 << 20,
+            max_pixels: 1 << 22,
+            max_in_flight: behaviour.max_in_flight,
+        },
     }
 }

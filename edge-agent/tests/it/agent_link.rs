@@ -45,10 +45,10 @@ async fn without_a_link_answers_go_stale_and_come_back_with_it() {
 #[tokio::test]
 async fn an_encoder_that_drains_finishes_its_frames_while_the_next_one_takes_over() {
     let pki = Pki::new();
-    let (mut first, mut second) =
-        (Encoder::start(&pki, holding()), Encoder::start(&pki, Behaviour::default()));
-    let mut agent =
-        Agent::spawn(run(&pki, &[&first, &second], &frames(&pki, 12)).args(["--max-in-flight", "2"]));
+    let mut first = Encoder::start(&pki, Behaviour { max_in_flight: 2, ..holding() });
+    let mut second = Encoder::start(&pki, Behaviour::default());
+    let agent = &mut run(&pki, &[&first, &second], &frames(&pki, 12));
+    let mut agent = Agent::spawn(agent.args(["--max-in-flight", "4"]));
     assert_eq!(first.sees_frame().await.seq, 0);
     first.sees_frame().await;
     first.behave(|behaviour| behaviour.goodbye = Some(GoodbyeReason::Draining));
@@ -141,6 +141,8 @@ async fn what_an_encoder_drops_is_lost_live_and_tried_again_otherwise() {
     let encoder = Encoder::start(&pki, once);
     let finished = Agent::spawn(&mut run(&pki, &[&encoder], &frames(&pki, 6))).finish().await;
     assert_eq!(finished.assert_accounted(), [6, 6, 0]);
+    let seqs: Vec<_> = finished.lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, [0, 1, 2, 3, 4, 5], "in order, whichever attempt came first");
 
     let always = Behaviour { on_frame: OnFrame::Drop(DropReason::Expired), ..Behaviour::default() };
     let encoder = Encoder::start(&pki, always);
