@@ -124,6 +124,24 @@ impl Running {
         }
     }
 
+    /// Waits until the child's standard error holds `text`, while the child lives.
+    ///
+    /// # Errors
+    /// The child ended first, or `within` passed; the message holds the child's log.
+    pub fn wait_for_log(&mut self, text: &str, within: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + within;
+        while !self.log().contains(text) {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended ({status}) without saying `{text}`:\n{}", self.name, self.log());
+            }
+            if Instant::now() > until {
+                bail!("{} did not say `{text}` within {within:?}:\n{}", self.name, self.log());
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
     /// Sends a signal by name, such as `TERM`.
     ///
     /// # Errors

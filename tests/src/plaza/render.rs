@@ -81,7 +81,7 @@ fn cast_shadow(canvas: &mut Canvas, light: &Light, [east, depth, height]: [f32; 
     for k in 0..steps {
         let t = (k as f32 + 0.5) / steps as f32 * height;
         let (e, d) = (east + light.shadow[0] * t, depth + light.shadow[1] * t);
-        if d < 3.0 || d > scene::BUILDINGS_DEPTH {
+        if !(3.0..=scene::BUILDINGS_DEPTH).contains(&d) {
             continue;
         }
         let (x, y) = scene::project(e, d);

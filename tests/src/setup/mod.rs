@@ -87,10 +87,37 @@ pub fn prepare(dir: &Path, options: &Options) -> anyhow::Result<Prepared> {
             &shown(&model),
         ])
     })?;
+    let (training_list, live) = footage(&mut steps, dir, options)?;
+    let embeddings = dir.join("embeddings.safetensors");
+    steps.run(&format!("embeddings of {} training frames", options.training_frames), 0, |_| {
+        command(&[
+            "embed",
+            "--model",
+            &shown(&model),
+            "--frames",
+            &shown(&training_list),
+            "--out",
+            &shown(&embeddings),
+            "--tokens",
+        ])
+    })?;
+    let heads = train(&mut steps, dir, &embeddings, &training_list)?;
+    Ok(Prepared {
+        pki,
+        model,
+        training: dataset::read(&training_list)?,
+        truth: dataset::read(&live)?,
+        live,
+        heads,
+    })
+}
+
+/// Renders the training frames, and live frames that span another day; returns their lists.
+fn footage(steps: &mut Steps, dir: &Path, options: &Options) -> anyhow::Result<(PathBuf, PathBuf)> {
     let (training_dir, live_dir) = (dir.join("training"), dir.join("live"));
     let frames = u64::from(options.training_frames + options.live_frames);
     let live_day = (f64::from(options.training_frames) * TRAINING_STEP_S / DAY_S).ceil() as u32 + 1;
-    let (training_list, live) = steps.run("footage of a synthetic plaza", frames, |done: &AtomicU64| {
+    steps.run("footage of a synthetic plaza", frames, |done: &AtomicU64| {
         let count = || {
             done.fetch_add(1, Ordering::Relaxed);
         };
@@ -107,20 +134,11 @@ pub fn prepare(dir: &Path, options: &Options) -> anyhow::Result<Prepared> {
             count: options.live_frames,
         };
         Ok((dataset::render(&training_dir, &training, count)?, dataset::render(&live_dir, &live, count)?))
-    })?;
-    let embeddings = dir.join("embeddings.safetensors");
-    steps.run(&format!("embeddings of {} training frames", options.training_frames), 0, |_| {
-        command(&[
-            "embed",
-            "--model",
-            &shown(&model),
-            "--frames",
-            &shown(&training_list),
-            "--out",
-            &shown(&embeddings),
-            "--tokens",
-        ])
-    })?;
+    })
+}
+
+/// Trains one head per task and shows what training said.
+fn train(steps: &mut Steps, dir: &Path, embeddings: &Path, labels: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut heads = Vec::new();
     for task in ["count", "time-of-day"] {
         let head = dir.join(format!("{task}.head.safetensors"));
@@ -131,9 +149,9 @@ pub fn prepare(dir: &Path, options: &Options) -> anyhow::Result<Prepared> {
                 "--task",
                 task,
                 "--embeddings",
-                &shown(&embeddings),
+                &shown(embeddings),
                 "--labels",
-                &shown(&training_list),
+                &shown(labels),
                 "--out",
                 &shown(&head),
             ])
@@ -143,14 +161,7 @@ pub fn prepare(dir: &Path, options: &Options) -> anyhow::Result<Prepared> {
         }
         heads.push(head);
     }
-    Ok(Prepared {
-        pki,
-        model,
-        training: dataset::read(&training_list)?,
-        truth: dataset::read(&live)?,
-        live,
-        heads,
-    })
+    Ok(heads)
 }
 
 impl Prepared {

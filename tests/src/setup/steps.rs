@@ -64,9 +64,9 @@ fn show(counter: &AtomicU64, amount: u64, started: Instant, terminal: bool) {
         (done, amount) => format!("      {done}/{amount}, {seconds:.0} s"),
     };
     if terminal {
-        print!("\r\x1b[2K{progress}")
+        print!("\r\x1b[2K{progress}");
     } else {
-        println!("{progress}")
+        println!("{progress}");
     }
     // Progress that cannot be shown is no reason to stop.
     let _ = std::io::stdout().flush();

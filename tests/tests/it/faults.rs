@@ -1,7 +1,5 @@
 //! What goes wrong in the field, with the real programs.
 
-use std::time::Instant;
-
 use tests::process;
 
 use crate::agent::{Agent, GUARD, live_list, small_setup};
@@ -37,11 +35,7 @@ fn a_revoked_camera_is_cut_off_while_connected_and_told_why() {
     let args = ["pki", "revoke", "--dir", prepared.pki.to_str().unwrap(), "--camera", tests::setup::CAMERA];
     process::run("dc-encoder", args).unwrap();
     agent.until("dropped frame after the revocation", |line| line.dropped.is_some());
-    let until = Instant::now() + GUARD;
-    while !agent.process.log().contains("revoked") {
-        assert!(Instant::now() < until, "the agent does not say why:\n{}", agent.process.log());
-        agent.until("line", |_| true);
-    }
+    agent.process.wait_for_log("revoked", GUARD).unwrap();
 }
 
 #[test]
@@ -56,11 +50,7 @@ fn two_agents_with_one_certificate() {
     let mut second =
         Agent::start(&prepared, second_dir.path(), &server.address, &["--source", &source, "--fps", "5"]);
     second.until("dropped frame of the second agent", |line| line.dropped.is_some());
-    let until = Instant::now() + GUARD;
-    while !second.process.log().contains("certificate") {
-        assert!(Instant::now() < until, "the second agent does not say why:\n{}", second.process.log());
-        second.until("line", |_| true);
-    }
+    second.process.wait_for_log("certificate", GUARD).unwrap();
     assert!(!second.seen.iter().any(|line| line.is_answer()), "the first agent owns the camera");
     first.until_answers(4);
 }

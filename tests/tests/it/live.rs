@@ -16,11 +16,7 @@ fn a_live_stream_that_goes_away_and_comes_back() {
     let mut agent = Agent::start(&prepared, dir.path(), &server.address, &["--source", &stream.url()]);
     agent.until_answers(6);
     drop(stream);
-    let until = std::time::Instant::now() + crate::agent::GUARD;
-    while !agent.process.log().contains("again in") {
-        assert!(std::time::Instant::now() < until, "no restart is announced:\n{}", agent.process.log());
-        std::thread::yield_now();
-    }
+    agent.process.wait_for_log("trying again", crate::agent::GUARD).unwrap();
     let _stream = Stream::start(footage, dir.path(), 5, port).unwrap();
     let before = agent.seen.last().unwrap().seq;
     agent.until("answer from the new stream", |line| line.is_answer() && line.seq > before + 5);

@@ -1,5 +1,5 @@
 //! Whole-system tests: the real programs as processes, on loopback.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod agent;
 mod demo;

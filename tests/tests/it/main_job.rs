@@ -91,5 +91,5 @@ fn check_finds_everything_in_order_and_names_what_is_not() {
     let bad = check(&foreign.join("cameras").join(tests::setup::CAMERA));
     let text = String::from_utf8_lossy(&bad.stdout).into_owned();
     assert!(!bad.status.success(), "{text}");
-    assert!(text.contains("FAIL") && text.contains("authority"), "{text}");
+    assert!(text.contains("FAIL") && text.contains("a CA that this agent does not trust"), "{text}");
 }
