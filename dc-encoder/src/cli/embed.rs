@@ -101,7 +101,7 @@ fn report(out: &mut impl Write, path: &Path, summary: &Summary) -> io::Result<()
         writeln!(out, "{now} frames in {seconds:.1} s, {:.1} a second", now as f64 / seconds.max(1e-9))?;
     }
     if !skipped.is_empty() {
-        writeln!(out, "{} frames are left out:", skipped.len())?;
+        writeln!(out, "left out, {} of {total}:", skipped.len())?;
         for frame in skipped.iter().take(LISTED_SKIPPED) {
             writeln!(out, "  {}: {}", frame.file, frame.reason)?;
         }

@@ -48,8 +48,43 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", in_full(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The error and its causes in one line. Most of our errors name their cause already: that one is not said twice.
+fn in_full(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::Context as _;
+
+    use super::in_full;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read x: {source}; try y")]
+        struct Named {
+            source: io::Error,
+        }
+        let named = Named { source: io::Error::other("no room") };
+        assert_eq!(in_full(&named.into()), "cannot read x: no room; try y");
+        let wrapped = Err::<(), _>(io::Error::other("no room")).context("while writing").unwrap_err();
+        assert_eq!(in_full(&wrapped), "while writing: no room");
     }
 }

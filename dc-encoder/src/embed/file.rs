@@ -78,8 +78,7 @@ impl EmbeddingsFile {
         let (header, mut reader) = Header::read_from(path)?;
         let io = |source| ReadError::Io { path: path.into(), source };
         let n = header.ids.len();
-        let embedding =
-            numbers(&mut reader, n * header.dim, f32::from_le_bytes).map_err(io)?;
+        let embedding = numbers(&mut reader, n * header.dim, f32::from_le_bytes).map_err(io)?;
         let tokens = match header.grid {
             None => None,
             Some(grid) => {

@@ -71,7 +71,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_sessions: 1024,
-            max_in_flight: 8,
+            max_in_flight: 4,
             max_frame_bytes: ByteSize::mib(4),
             max_pixels: 4096 * 4096,
             frame_memory: ByteSize::mib(256),
@@ -84,7 +84,8 @@ impl Default for Limits {
 #[serde(deny_unknown_fields, default)]
 pub struct Queue {
     /// Frames of one camera that wait for a decoder, and again for the device; older ones are dropped as
-    /// superseded. Two keep the device busy without letting answers grow old.
+    /// superseded. As many as `limits.max_in_flight`, so that an agent that replays a folder loses none and a
+    /// live one decides itself how many it has under way; less keeps answers young when the device is too slow.
     pub per_camera: usize,
     /// Frames of all cameras that wait for a decoder.
     pub total: usize,
@@ -96,7 +97,7 @@ pub struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { per_camera: 2, total: 1024, max_batch: 32, decode_threads: 0 }
+        Self { per_camera: 4, total: 1024, max_batch: 32, decode_threads: 0 }
     }
 }
 

@@ -27,23 +27,23 @@ pub enum ServeError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; {}", remedy(source, *address))]
+    #[error("cannot listen on {address}: {why}; {}", remedy(why, *address))]
     Bind {
         /// The address.
         address: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        why: io::Error,
     },
     /// No thread could be started.
     #[error("cannot start a thread: {0}; raise the limit of processes (ulimit -u)")]
-    Thread(#[source] io::Error),
+    Thread(io::Error),
     /// The ready file cannot be written.
-    #[error("cannot write the ready file {}: {source}", path.display())]
+    #[error("cannot write the ready file {}: {why}", path.display())]
     ReadyFile {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        why: io::Error,
     },
     /// The device is beyond use.
     #[error("{0}; a fresh process may help: start the encoder again")]

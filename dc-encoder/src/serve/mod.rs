@@ -73,7 +73,7 @@ impl Server {
         }
         let welcome = welcome(config, &backend.info());
         let endpoint = listen(config, &tls)?;
-        let local_addr = endpoint.local_addr().map_err(|source| bind_error(config.listen, source))?;
+        let local_addr = endpoint.local_addr().map_err(|why| bind_error(config.listen, why))?;
         let engine = Engine::start(config, backend, &welcome)?;
         let (stop, draining) = watch::channel(false);
         let context = Arc::new(Context {
@@ -328,7 +328,7 @@ fn listen(config: &Config, tls: &ServerTls) -> Result<Endpoint, ServeError> {
     let streams = 1 + 2 * u32::from(config.limits.max_in_flight);
     let mut server = tls.server_config(streams)?;
     server.transport_config(Arc::new(transport(config, streams)?));
-    Endpoint::server(server, config.listen).map_err(|source| bind_error(config.listen, source))
+    Endpoint::server(server, config.listen).map_err(|why| bind_error(config.listen, why))
 }
 
 fn transport(config: &Config, streams: u32) -> Result<TransportConfig, ServeError> {
@@ -350,8 +350,8 @@ fn transport(config: &Config, streams: u32) -> Result<TransportConfig, ServeErro
     Ok(transport)
 }
 
-fn bind_error(address: SocketAddr, source: std::io::Error) -> ServeError {
-    ServeError::Bind { address, source }
+fn bind_error(address: SocketAddr, why: std::io::Error) -> ServeError {
+    ServeError::Bind { address, why }
 }
 
 /// Semaphores count in `u32` per request and `usize >> 3` in all: KiB fit both.
@@ -362,7 +362,7 @@ fn kib(bytes: u64) -> usize {
 /// Written beside and renamed: who sees the file sees the whole address.
 fn write_ready_file(path: &Path, address: SocketAddr) -> Result<(), ServeError> {
     use std::io::Write;
-    let failed = |source| ServeError::ReadyFile { path: path.to_owned(), source };
+    let failed = |why| ServeError::ReadyFile { path: path.to_owned(), why };
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
     writeln!(file, "{address}").map_err(failed)?;
