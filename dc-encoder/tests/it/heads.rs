@@ -387,11 +387,11 @@ fn what_cannot_be_trained_says_why() {
         "{error}"
     );
     // Rows that are not used need no embedding.
-    let mut more = values.clone();
+    let mut more = values;
     more.push(3.0);
     assert!(train(&file, &labels(Task::Count, &more), &with(rows("0..100"), None)).is_ok());
 
-    let mut broken = file.clone();
+    let mut broken = file;
     broken.embedding[40 * 5] = f32::NAN;
     assert!(refusal(&broken, &all, &base).starts_with("the embedding of frame `0005.jpg` is not finite"));
 }
