@@ -6,7 +6,9 @@ use shared::tls::Identity;
 use super::{Item, Report, Status};
 use crate::config::{ServerAddr, Settings};
 use crate::heads::Loaded;
-use crate::uplink::session::{Dialer, Failure, Greeting, Session};
+use crate::uplink::dial::{Dialer, Greeting};
+use crate::uplink::failure::Failure;
+use crate::uplink::session::Session;
 
 /// Asks every encoder.
 pub(super) async fn check(

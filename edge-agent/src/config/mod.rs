@@ -6,6 +6,7 @@
 //! ```
 
 mod settings;
+mod values;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

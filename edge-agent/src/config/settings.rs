@@ -7,29 +7,16 @@ use std::time::Duration;
 
 use protocol::Encoding;
 use shared::tls::Identity;
-use shared::uplink::{Chroma, Uplink};
+use shared::uplink::Uplink;
 
+use super::values::{self, Wrong};
 use super::{Config, UplinkConfig};
 use crate::capture::{SourceUri, UriError};
 
 /// Frames on the wire at once: one travels, one is decoded, one is encoded, one comes back.
 const DEFAULT_MAX_IN_FLIGHT: u16 = 4;
-/// More would only be memory: a camera's frames are worth their newest.
-const LARGEST_MAX_IN_FLIGHT: u16 = 64;
 /// A stale answer a second tells a reader that the agent lives, and is cheap.
 const DEFAULT_STALE_EVERY: Duration = Duration::from_secs(1);
-/// A typo such as `stale_every = "1ms"` would flood the sinks.
-const SMALLEST_STALE_EVERY: Duration = Duration::from_millis(50);
-/// Below this no frame could be prepared and answered.
-const SMALLEST_DEADLINE: Duration = Duration::from_millis(10);
-/// Beyond this an answer is history, not news.
-const LARGEST_DEADLINE: Duration = Duration::from_secs(3600);
-/// No camera is faster.
-const LARGEST_FPS: f64 = 240.0;
-/// JPEG's own limit on a side.
-const LARGEST_SIDE: u32 = 65_500;
-/// Below one patch of the seed preset a frame carries nothing.
-const SMALLEST_SIDE: u32 = 16;
 
 /// A validated configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,26 +137,28 @@ impl Settings {
     pub fn new(config: Config) -> Result<Self, Invalid> {
         let mut check = Check::default();
         let settings = Self {
-            camera: check.optional("camera", config.camera, camera_name),
+            camera: check.optional("camera", config.camera, values::camera_name),
             source: check.source(config.source),
             servers: check.servers(config.servers),
             identity: check.identity(config.identity),
             heads: config.heads.unwrap_or_default(),
-            fps: check.optional("fps", config.fps, fps),
+            fps: check.optional("fps", config.fps, values::fps),
             uplink: check.uplink(config.uplink),
-            embedding: check.optional("embedding", config.embedding, encoding).unwrap_or(Encoding::F16),
-            deadline: check.optional("deadline", config.deadline, deadline),
+            embedding: check
+                .optional("embedding", config.embedding, values::encoding)
+                .unwrap_or(Encoding::F16),
+            deadline: check.optional("deadline", config.deadline, values::deadline),
             max_in_flight: check
-                .optional("max_in_flight", config.max_in_flight, max_in_flight)
+                .optional("max_in_flight", config.max_in_flight, values::max_in_flight)
                 .unwrap_or(DEFAULT_MAX_IN_FLIGHT),
             stale_every: check
-                .optional("stale_every", config.stale_every, stale_every)
+                .optional("stale_every", config.stale_every, values::stale_every)
                 .unwrap_or(DEFAULT_STALE_EVERY),
             output: match config.output {
                 Some(path) if path.as_os_str() != "-" => Output::File(path),
                 _ => Output::Stdout,
             },
-            format: check.optional("format", config.format, format).unwrap_or(Format::Auto),
+            format: check.optional("format", config.format, values::format).unwrap_or(Format::Auto),
         };
         if check.problems.is_empty() { Ok(settings) } else { Err(Invalid(check.problems)) }
     }
@@ -187,84 +176,6 @@ impl Settings {
                 remedy: "set it: --camera NAME".into(),
             }])
         })
-    }
-}
-
-/// What is wrong, and what to do.
-type Wrong = (String, &'static str);
-
-fn wrong<T>(problem: impl Into<String>, remedy: &'static str) -> Result<T, Wrong> {
-    Err((problem.into(), remedy))
-}
-
-fn camera_name(name: String) -> Result<String, Wrong> {
-    match shared::tls::check_camera_name(&name) {
-        Ok(()) => Ok(name),
-        Err(error) => wrong(error.to_string(), "use the name the certificate was issued for"),
-    }
-}
-
-fn fps(fps: f64) -> Result<f64, Wrong> {
-    if !(fps > 0.0 && fps <= LARGEST_FPS) {
-        return wrong("not a frame rate", "use a number above 0 and up to 240, for example 2 or 0.1");
-    }
-    Ok(fps)
-}
-
-fn encoding(name: String) -> Result<Encoding, Wrong> {
-    name.parse().or_else(|_| wrong("not an encoding", "use f32, f16 or int8"))
-}
-
-fn deadline(time: Duration) -> Result<Duration, Wrong> {
-    if !(SMALLEST_DEADLINE..=LARGEST_DEADLINE).contains(&time) {
-        return wrong("out of range", "use 10ms to 1h, for example 2s");
-    }
-    Ok(time)
-}
-
-fn stale_every(time: Duration) -> Result<Duration, Wrong> {
-    if !(SMALLEST_STALE_EVERY..=LARGEST_DEADLINE).contains(&time) {
-        return wrong("out of range", "use 50ms to 1h, for example 1s");
-    }
-    Ok(time)
-}
-
-fn max_in_flight(count: u16) -> Result<u16, Wrong> {
-    if !(1..=LARGEST_MAX_IN_FLIGHT).contains(&count) {
-        return wrong("out of range", "use 1 to 64");
-    }
-    Ok(count)
-}
-
-fn format(name: String) -> Result<Format, Wrong> {
-    match name.as_str() {
-        "auto" => Ok(Format::Auto),
-        "json" => Ok(Format::Json),
-        "text" => Ok(Format::Text),
-        _ => wrong("not a format", "use auto, json or text"),
-    }
-}
-
-fn side(pixels: u32) -> Result<u32, Wrong> {
-    if !(SMALLEST_SIDE..=LARGEST_SIDE).contains(&pixels) {
-        return wrong("out of range", "use 16 to 65500 pixels");
-    }
-    Ok(pixels)
-}
-
-fn quality(quality: u8) -> Result<u8, Wrong> {
-    if !(1..=100).contains(&quality) {
-        return wrong("out of range", "use 1 to 100");
-    }
-    Ok(quality)
-}
-
-fn chroma(name: String) -> Result<Chroma, Wrong> {
-    match name.as_str() {
-        "420" => Ok(Chroma::C420),
-        "422" => Ok(Chroma::C422),
-        "444" => Ok(Chroma::C444),
-        _ => wrong("not a chroma subsampling", "use 420, 422 or 444"),
     }
 }
 
@@ -338,12 +249,16 @@ impl Check {
     fn uplink(&mut self, config: UplinkConfig) -> Uplink {
         let default = Uplink::default();
         Uplink {
-            max_width: self.optional("uplink.max_width", config.max_width, side).unwrap_or(default.max_width),
+            max_width: self
+                .optional("uplink.max_width", config.max_width, values::side)
+                .unwrap_or(default.max_width),
             max_height: self
-                .optional("uplink.max_height", config.max_height, side)
+                .optional("uplink.max_height", config.max_height, values::side)
                 .unwrap_or(default.max_height),
-            quality: self.optional("uplink.quality", config.quality, quality).unwrap_or(default.quality),
-            chroma: self.optional("uplink.chroma", config.chroma, chroma).unwrap_or(default.chroma),
+            quality: self
+                .optional("uplink.quality", config.quality, values::quality)
+                .unwrap_or(default.quality),
+            chroma: self.optional("uplink.chroma", config.chroma, values::chroma).unwrap_or(default.chroma),
             passthrough: config.passthrough.unwrap_or(default.passthrough),
         }
     }

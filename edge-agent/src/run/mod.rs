@@ -30,7 +30,7 @@ use crate::heads::{HeadSet, Heads};
 use crate::ledger::{Dropped, Ledger, Ticket};
 use crate::sinks::{self, Event, FrameInfo, Overflow, Writer};
 use crate::uplink::link::{self, Link};
-use crate::uplink::session::{Dialer, Greeting};
+use crate::uplink::dial::{Dialer, Greeting};
 use dispatch::{Dispatch, End};
 use order::Order;
 use stale::Latest;

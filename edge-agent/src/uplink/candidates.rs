@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::session::{Failure, Heals};
+use super::failure::{Failure, Heals};
 use crate::capture::Backoff;
 
 /// A restarted encoder is back within moments, and a thousand cameras asking every five seconds are two

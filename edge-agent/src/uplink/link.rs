@@ -19,7 +19,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::candidates::{Candidates, Next};
-use super::session::{Control, Dialer, Failure, Heals, Session};
+use super::dial::Dialer;
+use super::failure::{Failure, Heals};
+use super::session::{Control, Session};
 use crate::config::ServerAddr;
 
 /// Keeps carriers' NAT tables open and measures the round trip.

@@ -6,6 +6,8 @@
 //! ```
 
 pub mod candidates;
+pub mod dial;
+pub mod failure;
 pub mod frame;
 pub mod link;
 pub mod prepare;

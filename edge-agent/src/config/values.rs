@@ -1,0 +1,101 @@
+//! What each value may be.
+
+use std::time::Duration;
+
+use protocol::Encoding;
+use shared::uplink::Chroma;
+
+use super::Format;
+
+/// More would only be memory: a camera's frames are worth their newest.
+const LARGEST_MAX_IN_FLIGHT: u16 = 64;
+/// A typo such as `stale_every = "1ms"` would flood the sinks.
+const SMALLEST_STALE_EVERY: Duration = Duration::from_millis(50);
+/// Below this no frame could be prepared and answered.
+const SMALLEST_DEADLINE: Duration = Duration::from_millis(10);
+/// Beyond this an answer is history, not news.
+const LARGEST_DEADLINE: Duration = Duration::from_secs(3600);
+/// No camera is faster.
+const LARGEST_FPS: f64 = 240.0;
+/// JPEG's own limit on a side.
+const LARGEST_SIDE: u32 = 65_500;
+/// Below one patch of the seed preset a frame carries nothing.
+const SMALLEST_SIDE: u32 = 16;
+
+/// What is wrong, and what to do.
+pub(super) type Wrong = (String, &'static str);
+
+fn wrong<T>(problem: impl Into<String>, remedy: &'static str) -> Result<T, Wrong> {
+    Err((problem.into(), remedy))
+}
+
+pub(super) fn camera_name(name: String) -> Result<String, Wrong> {
+    match shared::tls::check_camera_name(&name) {
+        Ok(()) => Ok(name),
+        Err(error) => wrong(error.to_string(), "use the name the certificate was issued for"),
+    }
+}
+
+pub(super) fn fps(fps: f64) -> Result<f64, Wrong> {
+    if !(fps > 0.0 && fps <= LARGEST_FPS) {
+        return wrong("not a frame rate", "use a number above 0 and up to 240, for example 2 or 0.1");
+    }
+    Ok(fps)
+}
+
+pub(super) fn encoding(name: String) -> Result<Encoding, Wrong> {
+    name.parse().or_else(|_| wrong("not an encoding", "use f32, f16 or int8"))
+}
+
+pub(super) fn deadline(time: Duration) -> Result<Duration, Wrong> {
+    if !(SMALLEST_DEADLINE..=LARGEST_DEADLINE).contains(&time) {
+        return wrong("out of range", "use 10ms to 1h, for example 2s");
+    }
+    Ok(time)
+}
+
+pub(super) fn stale_every(time: Duration) -> Result<Duration, Wrong> {
+    if !(SMALLEST_STALE_EVERY..=LARGEST_DEADLINE).contains(&time) {
+        return wrong("out of range", "use 50ms to 1h, for example 1s");
+    }
+    Ok(time)
+}
+
+pub(super) fn max_in_flight(count: u16) -> Result<u16, Wrong> {
+    if !(1..=LARGEST_MAX_IN_FLIGHT).contains(&count) {
+        return wrong("out of range", "use 1 to 64");
+    }
+    Ok(count)
+}
+
+pub(super) fn format(name: String) -> Result<Format, Wrong> {
+    match name.as_str() {
+        "auto" => Ok(Format::Auto),
+        "json" => Ok(Format::Json),
+        "text" => Ok(Format::Text),
+        _ => wrong("not a format", "use auto, json or text"),
+    }
+}
+
+pub(super) fn side(pixels: u32) -> Result<u32, Wrong> {
+    if !(SMALLEST_SIDE..=LARGEST_SIDE).contains(&pixels) {
+        return wrong("out of range", "use 16 to 65500 pixels");
+    }
+    Ok(pixels)
+}
+
+pub(super) fn quality(quality: u8) -> Result<u8, Wrong> {
+    if !(1..=100).contains(&quality) {
+        return wrong("out of range", "use 1 to 100");
+    }
+    Ok(quality)
+}
+
+pub(super) fn chroma(name: String) -> Result<Chroma, Wrong> {
+    match name.as_str() {
+        "420" => Ok(Chroma::C420),
+        "422" => Ok(Chroma::C422),
+        "444" => Ok(Chroma::C444),
+        _ => wrong("not a chroma subsampling", "use 420, 422 or 444"),
+    }
+}

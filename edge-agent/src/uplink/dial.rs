@@ -1,0 +1,248 @@
+//! From an encoder's name to a session.
+//!
+//! ```text
+//! resolve ─► QUIC handshake (mutual TLS) ─► control stream: Hello ─► Welcome ─► Session
+//!     └───────────────┴──────────────────────────────────────────┴─► Failure: words, and how it may heal
+//! ```
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use protocol::limits::MAX_CONTROL_BYTES;
+use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Hello, SpaceId, StreamKind, Welcome, close};
+use quinn::{Endpoint, VarInt};
+use shared::tls::{self, Identity};
+use shared::wire::{MsgReader, WireError, write_msg};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::failure::{Failure, Heals, by_person, diagnosed, never, refusal, soon};
+use super::session::{Control, Session, context};
+use crate::config::ServerAddr;
+
+/// A name server that has not answered by then will be asked again.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(3);
+/// Three lost first packets; then the next address or encoder deserves its turn.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// Two small messages; an encoder that is that busy would not answer frames either.
+const GREET_WITHIN: Duration = Duration::from_secs(5);
+/// Head start of an address over the next one.
+const STAGGER: Duration = Duration::from_millis(250);
+/// Addresses tried per encoder name.
+const MOST_ADDRESSES: usize = 4;
+
+/// How the agent introduces itself.
+#[derive(Debug, Clone)]
+pub struct Greeting {
+    /// Random per process.
+    pub instance: u64,
+    /// Name of the camera.
+    pub camera: String,
+}
+
+/// Connects to encoders as one agent.
+#[derive(Debug)]
+pub struct Dialer {
+    endpoint: Endpoint,
+    folder: PathBuf,
+    greeting: Greeting,
+    /// Read again after a failure that new files could heal.
+    identity: Option<Identity>,
+}
+
+impl Dialer {
+    /// Binds a socket; nothing is sent. `folder` holds the files of `identity`, to be read again when they were
+    /// wrong.
+    ///
+    /// # Errors
+    /// [`Failure`] if the system gives no socket.
+    pub fn new(folder: &Path, identity: Identity, greeting: Greeting) -> Result<Self, Failure> {
+        // Machines without IPv6 have no such socket.
+        let endpoint = Endpoint::client(SocketAddr::from(([0_u16; 8], 0)))
+            .or_else(|_| Endpoint::client(SocketAddr::from(([0_u8; 4], 0))))
+            .map_err(|error| {
+                never(format!("cannot open a UDP socket: {error}; check the system's limits"))
+            })?;
+        Ok(Self { endpoint, folder: folder.to_owned(), greeting, identity: Some(identity) })
+    }
+
+    /// Connects to `server` and greets it; `spaces` are those of the heads, `in_flight` the most frames wanted
+    /// on the wire at once.
+    ///
+    /// # Errors
+    /// [`Failure`] in plain words.
+    pub async fn dial(
+        &mut self,
+        server: &ServerAddr,
+        spaces: Vec<SpaceId>,
+        in_flight: u16,
+    ) -> Result<(Session, Control), Failure> {
+        let identity = match self.identity.take() {
+            Some(identity) => identity,
+            None => Identity::load(&self.folder).map_err(|e| by_person(format!("identity: {e}")))?,
+        };
+        let hello = self.hello(spaces);
+        let peer = server.to_string();
+        let result = async {
+            let connection = self.connect(server, &identity, &peer).await?;
+            let caller = Caller { peer: &peer, identity: &identity, connection: &connection };
+            let (welcome, control) =
+                timeout(GREET_WITHIN, caller.greet(hello)).await.unwrap_or_else(|_| {
+                    Err(soon(format!(
+                        "{peer} accepted the connection but did not greet within {GREET_WITHIN:?}"
+                    )))
+                })?;
+            Ok((Session::new(peer.clone(), connection, identity.clone(), welcome, in_flight), control))
+        }
+        .await;
+        if result.as_ref().err().is_none_or(|failure: &Failure| failure.heals == Heals::Soon) {
+            self.identity = Some(identity);
+        }
+        result
+    }
+
+    /// Ends all connections and waits a little until the farewells are sent.
+    pub async fn close(&self) {
+        /// One round trip on a bad link.
+        const FAREWELL: Duration = Duration::from_secs(1);
+        self.endpoint.close(VarInt::from_u32(close::OK), b"");
+        let _ = timeout(FAREWELL, self.endpoint.wait_idle()).await;
+    }
+
+    fn hello(&self, spaces: Vec<SpaceId>) -> AgentToEncoderMsg {
+        AgentToEncoderMsg::Hello(Hello {
+            version: protocol::VERSION,
+            agent: concat!("edge-agent ", env!("CARGO_PKG_VERSION")).into(),
+            instance: self.greeting.instance,
+            camera: self.greeting.camera.clone(),
+            spaces,
+        })
+    }
+
+    /// Tries a name's addresses almost at once (RFC 8305): `localhost` is often an IPv6 address first, and an
+    /// encoder that listens on IPv4 only would cost a timeout.
+    async fn connect(
+        &self,
+        server: &ServerAddr,
+        identity: &Identity,
+        peer: &str,
+    ) -> Result<quinn::Connection, Failure> {
+        let config = tls::client_config(identity, None).map_err(|e| by_person(format!("identity: {e}")))?;
+        let mut attempts = JoinSet::new();
+        for (index, address) in (0..).zip(resolve(server).await?) {
+            let call = Call {
+                endpoint: self.endpoint.clone(),
+                config: config.clone(),
+                address,
+                host: server.host.clone(),
+                peer: peer.to_owned(),
+                identity: identity.clone(),
+            };
+            attempts.spawn(async move {
+                tokio::time::sleep(STAGGER * index).await;
+                call.connect().await
+            });
+        }
+        let mut worst = soon(format!("{} has no address", server.host));
+        while let Some(attempt) = attempts.join_next().await {
+            match attempt {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(failure)) if failure.heals >= worst.heals => worst = failure,
+                Ok(Err(_)) => {}
+                Err(error) => worst = soon(format!("connecting failed: {error}; please report this")),
+            }
+        }
+        Err(worst)
+    }
+}
+
+/// One attempt at one address.
+struct Call {
+    endpoint: Endpoint,
+    config: quinn::ClientConfig,
+    address: SocketAddr,
+    host: String,
+    peer: String,
+    identity: Identity,
+}
+
+impl Call {
+    async fn connect(self) -> Result<quinn::Connection, Failure> {
+        let Self { endpoint, config, address, host, peer, identity } = self;
+        let context = || context(&identity, &peer);
+        let connecting = endpoint
+            .connect_with(config, address, &host)
+            .map_err(|error| diagnosed(tls::diagnose(&error, &context())))?;
+        match timeout(CONNECT_WITHIN, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(diagnosed(tls::diagnose(&error, &context()))),
+            Err(_) => Err(soon(format!(
+                "no answer from {peer} ({address}) for {} s. Check that the encoder runs, that address and port \
+                 are right, and that no firewall drops UDP",
+                CONNECT_WITHIN.as_secs()
+            ))),
+        }
+    }
+}
+
+async fn resolve(server: &ServerAddr) -> Result<Vec<SocketAddr>, Failure> {
+    let host = &server.host;
+    match timeout(RESOLVE_WITHIN, tokio::net::lookup_host((host.as_str(), server.port))).await {
+        Ok(Ok(addresses)) => Ok(addresses.take(MOST_ADDRESSES).collect()),
+        Ok(Err(error)) => Err(soon(format!(
+            "cannot find the address of {host}: {error}. Check the spelling, and this machine's name server"
+        ))),
+        Err(_) => Err(soon(format!("the name server did not answer when asked for {host}"))),
+    }
+}
+
+/// An established connection, not yet greeted.
+struct Caller<'a> {
+    peer: &'a str,
+    identity: &'a Identity,
+    connection: &'a quinn::Connection,
+}
+
+impl Caller<'_> {
+    async fn greet(&self, hello: AgentToEncoderMsg) -> Result<(Welcome, Control), Failure> {
+        let peer = self.peer;
+        let (mut send, recv) = self.connection.open_bi().await.map_err(|error| self.failed(error.into()))?;
+        // The stream is new, so its priority can be set.
+        let _ = send.set_priority(i32::MAX);
+        let mut reader = MsgReader::new(recv, MAX_CONTROL_BYTES);
+        let said = async {
+            send.write_all(&[StreamKind::Control as u8]).await?;
+            write_msg(&mut send, &hello, MAX_CONTROL_BYTES).await
+        };
+        // A refusal may have arrived although the connection then closed under the writing.
+        let said: Result<(), WireError> = said.await;
+        match reader.next::<EncoderToAgentMsg>().await {
+            Ok(Some(EncoderToAgentMsg::Welcome(welcome))) if welcome.version != protocol::VERSION => {
+                Err(never(format!(
+                    "{peer} speaks protocol version {}, this agent speaks {}. Update the older one",
+                    welcome.version,
+                    protocol::VERSION
+                )))
+            }
+            Ok(Some(EncoderToAgentMsg::Welcome(welcome))) => Ok((welcome, Control { send, reader })),
+            Ok(Some(EncoderToAgentMsg::Refused(refused))) => Err(refusal(peer, &refused)),
+            Ok(Some(EncoderToAgentMsg::Goodbye(goodbye))) => {
+                Err(soon(format!("{peer} said goodbye: {goodbye}")))
+            }
+            Ok(Some(EncoderToAgentMsg::Pong(_)) | None) => {
+                Err(soon(format!("{peer} did not greet. Check that the port belongs to a dc-encoder")))
+            }
+            Err(error) => {
+                Err(self.failed(said.err().filter(|_| !error.is_connection_gone()).unwrap_or(error)))
+            }
+        }
+    }
+
+    fn failed(&self, error: WireError) -> Failure {
+        match self.connection.close_reason() {
+            Some(reason) => diagnosed(tls::diagnose(&reason, &context(self.identity, self.peer))),
+            None => soon(format!("{} broke off the greeting: {error}", self.peer)),
+        }
+    }
+}
