@@ -109,7 +109,7 @@ impl Encoder {
             transport.stream_receive_window(256_u32.into());
             config.transport_config(Arc::new(transport));
         }
-        let endpoint = Endpoint::server(config, address).unwrap();
+        let endpoint = Endpoint::server(config, free(address)).unwrap();
         let (behaviour, behaves) = watch::channel(behaviour);
         let (report, seen) = mpsc::channel(16_384);
         let fake = Fake { behaves, report, dropped: Arc::default() };
@@ -308,4 +308,14 @@ fn welcome(behaviour: &Behaviour) -> Welcome {
             max_in_flight: behaviour.max_in_flight,
         },
     }
+}
+
+/// Waits until `address` can be bound: an endpoint that was closed lets go of its socket a little later.
+fn free(address: SocketAddr) -> SocketAddr {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while let Err(error) = std::net::UdpSocket::bind(address) {
+        assert!(std::time::Instant::now() < until, "{address}: {error}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    address
 }

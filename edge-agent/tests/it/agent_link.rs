@@ -13,7 +13,7 @@ fn holding() -> Behaviour {
     Behaviour { on_frame: OnFrame::Hold, ..Behaviour::default() }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_link_answers_go_stale_and_come_back_with_it() {
     let pki = Pki::new();
     let encoder = Encoder::start(&pki, Behaviour::default());
