@@ -21,7 +21,6 @@ fn a_live_stream_that_goes_away_and_comes_back() {
     let before = agent.seen.last().unwrap().seq;
     agent.until("answer from the new stream", |line| line.is_answer() && line.seq > before + 5);
     let children = children_of(agent.process.pid());
-    assert!(!children.is_empty(), "the agent watches a stream through ffmpeg");
     let [captured, answered, dropped] = agent.stop();
     assert_eq!(captured, answered + dropped);
     for pid in children {
