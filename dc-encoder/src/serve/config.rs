@@ -132,6 +132,10 @@ pub struct Timeouts {
     /// After a request to stop, frames in flight have this long to be answered.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+    /// After the goodbye of a server that drains, an agent without frames in flight stays connected for this
+    /// long, so that frames already under way to the server are told why they are dropped.
+    #[serde(with = "humantime_serde")]
+    pub linger: Duration,
 }
 
 impl Default for Timeouts {
@@ -146,6 +150,7 @@ impl Default for Timeouts {
             keep_alive: Duration::from_secs(2),
             silence: Duration::from_secs(5),
             drain: Duration::from_secs(10),
+            linger: Duration::from_millis(250),
         }
     }
 }

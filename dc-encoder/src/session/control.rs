@@ -17,9 +17,6 @@ use super::{Context, End, write_control};
 /// agent was heard from.
 const LOOKS_PER_SILENCE: u32 = 10;
 
-/// After a draining goodbye, frames already under way get this long to arrive and be told so.
-const DRAIN_LINGER: Duration = Duration::from_millis(250);
-
 /// An admitted agent.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -133,7 +130,7 @@ impl Session {
 
     /// When a draining session may close: every frame is answered, and those under way had time to arrive.
     fn leaves_at(&self) -> Option<tokio::time::Instant> {
-        self.said_goodbye.filter(|_| self.frames.is_empty()).map(|said| said + DRAIN_LINGER)
+        self.said_goodbye.filter(|_| self.frames.is_empty()).map(|said| said + self.context.timeouts.linger)
     }
 
     /// Any datagram is a sign of life, an acknowledgement of a keep-alive too.

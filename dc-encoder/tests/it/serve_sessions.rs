@@ -1,6 +1,6 @@
 //! Who is let in, and what those who are not are told.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use protocol::{
     AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, Hello, Ping, RefuseCode, Refused, SpaceId,
@@ -106,9 +106,18 @@ async fn pings_are_answered_and_goodbyes_end_the_session() {
 
 #[tokio::test]
 async fn a_second_agent_with_the_same_certificate_is_refused_and_the_first_goes_on() {
-    let world = World::start(Fake::new(), |_| {});
+    let silence = Duration::from_millis(500);
+    let world = World::start(Fake::new(), |config| {
+        config.timeouts.silence = silence;
+        config.timeouts.keep_alive = silence / 5;
+    });
     let identity = world.pki.camera("gate", 10);
     let mut first = Agent::admitted(&identity, world.address, hello("gate")).await;
+    // Longer connected than a silence lasts, and not silent.
+    let connected = Instant::now();
+    while connected.elapsed() < silence * 2 {
+        answered(&mut first).await;
+    }
     let second = Agent::greeting(&identity, world.address, Hello { instance: 2, ..hello("gate") }).await;
     let refused = refused(second).await;
     assert_eq!(refused.code, RefuseCode::Duplicate);
