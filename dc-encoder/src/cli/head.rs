@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
 use bytesize::ByteSize;
 use clap::{Subcommand, ValueEnum};
 use shared::head::{Head, Kind, Manifest, OutputKind, Task};
@@ -98,8 +97,7 @@ fn train_head(args: &TrainArgs) -> anyhow::Result<String> {
         TaskArg::TimeOfDay => (Task::TimeOfDay, "time-of-day", "min"),
     };
     let labels = Labels::read(&args.labels, task)?;
-    let embeddings = EmbeddingsFile::open(&args.embeddings)
-        .with_context(|| format!("embeddings {}", args.embeddings.display()))?;
+    let embeddings = EmbeddingsFile::open(&args.embeddings)?;
     let options = Options {
         task,
         kind: args.kind,
