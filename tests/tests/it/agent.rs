@@ -69,6 +69,11 @@ impl Agent {
         }
     }
 
+    /// Reads what was printed already, so that what is awaited next is news.
+    pub fn catch_up(&mut self) {
+        self.seen.extend(self.lines.try_iter().map(|text| Line::parse(&text).unwrap()));
+    }
+
     pub fn until_answers(&mut self, count: usize) {
         for _ in 0..count {
             self.until("answer", Line::is_answer);

@@ -52,6 +52,7 @@ fn two_agents_with_one_certificate() {
     second.until("dropped frame of the second agent", |line| line.dropped.is_some());
     second.process.wait_for_log("certificate", GUARD).unwrap();
     assert!(!second.seen.iter().any(|line| line.is_answer()), "the first agent owns the camera");
+    first.catch_up();
     first.until_answers(4);
 }
 
