@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pki ─► session ─► decode ─► batch ─► backend (model) ─► session
-//!                              embed ─► heads::train
+//!                              embed ─► heads::train ─► evaluate
 //! ```
 
 pub mod backend;
@@ -10,6 +10,7 @@ pub mod batch;
 pub mod cli;
 pub mod decode;
 pub mod embed;
+pub mod evaluate;
 pub mod heads;
 pub mod model;
 pub mod pki;

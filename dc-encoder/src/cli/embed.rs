@@ -60,17 +60,26 @@ fn positive(text: &str) -> Result<usize, String> {
 /// A model or device that cannot be opened, and everything in [`embed::EmbedError`].
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Args { model, frames, out, tokens, uplink, skip_bad, device, batch, threads } = args;
+    let config = Config { tokens, uplink, skip_bad, batch, threads, ..Config::new(frames, out) };
+    let summary = with_progress(&model, device, &config)?;
+    report(&mut io::stdout(), &config.out, &summary)?;
+    Ok(())
+}
+
+/// Opens a model, says what it is, and embeds, with progress on standard error.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn with_progress(model: &Path, device: DeviceChoice, config: &Config) -> anyhow::Result<Summary> {
     let mut err = io::stderr();
     writeln!(err, "loading the model {}", model.display())?;
     let mut backend =
-        backend::open(&model, device).with_context(|| format!("cannot open {}", model.display()))?;
-    announce(&mut err, &backend.info(), &uplink)?;
-    let config = Config { tokens, uplink, skip_bad, batch, threads, ..Config::new(frames, out) };
+        backend::open(model, device).with_context(|| format!("cannot open {}", model.display()))?;
+    announce(&mut err, &backend.info(), &config.uplink)?;
     let mut progress = Progress::new(err.is_terminal());
-    let result = embed::run(&config, backend.as_mut(), &mut |event| progress.show(event));
+    let result = embed::run(config, backend.as_mut(), &mut |event| progress.show(event));
     progress.end();
-    report(&mut io::stdout(), &config.out, &result?)?;
-    Ok(())
+    Ok(result?)
 }
 
 fn announce(out: &mut impl Write, info: &BackendInfo, uplink: &Uplink) -> io::Result<()> {

@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::{Subcommand, ValueEnum};
 use shared::head::{Head, Kind, Manifest, OutputKind, Task};
 
+use super::{compare, eval};
 use crate::embed::EmbeddingsFile;
 use crate::heads::report::{digits, task_name};
 use crate::heads::{KindChoice, Labels, Options, Rows, save, train};
@@ -21,6 +22,13 @@ pub enum Command {
     /// Strength and steps are chosen by cross-validation over stretches of time, because neighbouring frames are
     /// nearly the same frame.
     Train(TrainArgs),
+    /// Score heads trained on few labels on later frames, beside simple peers
+    ///
+    /// The folder holds labels.csv or labels.jsonl, the frames they name, and split.toml: which rows labels are drawn
+    /// from, and which are tested on.
+    Eval(eval::Args),
+    /// Compare two heads on the same labelled frames
+    Compare(compare::Args),
     /// Print what a head file says about itself, and run its self-test
     Inspect {
         /// The head file
@@ -79,6 +87,8 @@ pub enum TaskArg {
 pub fn run(command: Command) -> anyhow::Result<()> {
     let text = match command {
         Command::Train(args) => train_head(&args)?,
+        Command::Eval(args) => eval::run(args)?,
+        Command::Compare(args) => compare::run(&args)?,
         Command::Inspect { file } => {
             let head = Head::load(&file)?;
             print!("{}", inspect(&head, std::fs::metadata(&file)?.len()));

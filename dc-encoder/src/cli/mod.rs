@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod compare;
 pub mod embed;
+pub mod eval;
+pub mod evaluate;
 pub mod head;
 pub mod model;
 pub mod pki;
@@ -30,9 +33,11 @@ enum Command {
     Serve(serve::Args),
     /// Embed a folder or list of frames into one file
     Embed(embed::Args),
-    /// Train and inspect heads
+    /// Train, score, compare and inspect heads
     #[command(subcommand)]
     Head(head::Command),
+    /// Measure what few labels are worth on a folder of frames, from embedding to verdict
+    Evaluate(evaluate::Args),
 }
 
 /// Parses the arguments and runs the command.
@@ -44,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Head(command) => head::run(command),
+        Command::Evaluate(args) => evaluate::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

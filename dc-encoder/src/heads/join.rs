@@ -23,19 +23,30 @@ pub struct Sample {
 /// # Errors
 /// [`TrainError::NotEmbedded`], [`TrainError::Ambiguous`], [`TrainError::Twice`].
 pub fn join(labels: &[Label], ids: &[String]) -> Result<Vec<Sample>, TrainError> {
+    let frames = locate(labels, ids)?;
+    let mut samples: Vec<Sample> =
+        labels.iter().zip(frames).map(|(label, frame)| Sample { frame, value: label.value }).collect();
+    samples.sort_by_key(|sample| sample.frame);
+    Ok(samples)
+}
+
+/// The embedded frame of each label, in the labels' order.
+///
+/// # Errors
+/// As [`join`].
+pub fn locate(labels: &[Label], ids: &[String]) -> Result<Vec<usize>, TrainError> {
     let index = Index::new(ids);
     let mut taken: HashMap<usize, &Label> = HashMap::with_capacity(labels.len());
-    let mut samples = Vec::with_capacity(labels.len());
+    let mut frames = Vec::with_capacity(labels.len());
     for label in labels {
         let frame = index.find(label)?;
         if let Some(first) = taken.insert(frame, label) {
             let file = ids[frame].clone();
             return Err(TrainError::Twice { file, first: first.line, second: label.line });
         }
-        samples.push(Sample { frame, value: label.value });
+        frames.push(frame);
     }
-    samples.sort_by_key(|sample| sample.frame);
-    Ok(samples)
+    Ok(frames)
 }
 
 struct Index<'a> {

@@ -151,7 +151,7 @@ impl Split {
     }
 }
 
-fn select<'a>(
+pub(crate) fn select<'a>(
     labels: &'a Labels,
     option: &'static str,
     rows: Option<&Rows>,

@@ -1,0 +1,137 @@
+//! `dc-encoder head eval`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::backend::DeviceChoice;
+use crate::embed::{Config, EmbeddingsFile};
+use crate::evaluate::{Bench, Evaluation, Folder, Plan, Progress, Style, sheet};
+use crate::heads::KindChoice;
+
+/// Arguments of `dc-encoder head eval`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("encoder").required(true).args(["model", "embeddings"]))]
+pub struct Args {
+    /// Folder with labels.csv or labels.jsonl, split.toml and the frames
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Model folder: the frames are embedded with it first
+    #[arg(long, env = "FTH_MODEL", value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Embeddings of the folder's frames, from `dc-encoder embed --tokens --frames DIR/labels.csv`
+    #[arg(long, value_name = "FILE")]
+    embeddings: Option<PathBuf>,
+    /// Picture of the worst answers, truth and answer drawn on it
+    #[arg(long, value_name = "FILE.png")]
+    sheet: Option<PathBuf>,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+    /// Print the tables in Markdown
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
+    /// auto, cpu or cuda:N
+    #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    #[command(flatten)]
+    heads: Heads,
+}
+
+/// Which heads are trained on how many labels.
+#[derive(Debug, clap::Args)]
+pub struct Heads {
+    /// Kinds of head; the first is the one that goals and the summary are about
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "linear")]
+    kinds: Vec<KindChoice>,
+    /// Numbers of labels, as many of them as the pool has
+    #[arg(long, value_delimiter = ',', default_value = "10,30,100,300", value_parser = labels)]
+    labels: Vec<usize>,
+    /// Draws of the labels at each number
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
+    draws: u64,
+    /// Seed of draws, trainings and intervals
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Leave out the split of the same rows at random, which is optimistic
+    #[arg(long)]
+    no_random_split: bool,
+}
+
+fn labels(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n >= 10).ok_or_else(|| "a number from 10: fewer train no head".into())
+}
+
+impl Heads {
+    /// What to evaluate; everything, however long it takes.
+    pub(super) fn plan(&self) -> Plan {
+        Plan {
+            kinds: self.kinds.clone(),
+            labels: self.labels.clone(),
+            draws: self.draws as usize,
+            seed: self.seed,
+            random_split: !self.no_random_split,
+            deadline: None,
+        }
+    }
+
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A folder, model or embeddings that cannot be used, each with its remedy.
+pub fn run(args: Args) -> anyhow::Result<String> {
+    let folder = Folder::open(&args.data)?;
+    let embeddings = match (&args.embeddings, &args.model) {
+        (Some(file), _) => EmbeddingsFile::open(file)?,
+        (None, Some(model)) => {
+            let place = tempfile::tempdir().context("a temporary folder for the embeddings")?;
+            embed(model, args.device, &folder.list, &place.path().join("embeddings.safetensors"))?
+        }
+        (None, None) => anyhow::bail!("give --model or --embeddings"),
+    };
+    let bench = Bench::new(folder, &embeddings)?;
+    drop(embeddings);
+    let evaluation = Evaluation::measure(&bench, &args.heads.plan(), &mut progress)?;
+    if let Some(path) = &args.sheet {
+        write_sheet(path, &bench, &evaluation)?;
+    }
+    if args.json {
+        return Ok(serde_json::to_string_pretty(&evaluation)? + "\n");
+    }
+    let style = if args.markdown { Style::Markdown } else { Style::Text };
+    Ok(format!("{}{}\n", evaluation.render(style), evaluation.summary()))
+}
+
+/// Embeds a list of frames with their latent tokens.
+pub(super) fn embed(
+    model: &Path,
+    device: DeviceChoice,
+    list: &Path,
+    out: &Path,
+) -> anyhow::Result<EmbeddingsFile> {
+    let config = Config { tokens: true, ..Config::new(list, out) };
+    super::embed::with_progress(model, device, &config)?;
+    Ok(EmbeddingsFile::open(out)?)
+}
+
+/// The first head's worst answers as a picture.
+pub(super) fn write_sheet(path: &Path, bench: &Bench, evaluation: &Evaluation) -> anyhow::Result<()> {
+    let first = evaluation.curves.first().and_then(|curve| Some((curve, curve.heads().next()?)));
+    if let Some((curve, head)) = first {
+        sheet::write(path, bench, curve, head)?;
+        eprintln!("worst answers: {}", path.display());
+    }
+    Ok(())
+}
+
+/// One line on standard error for each number of labels.
+pub(super) fn progress(done: Progress) {
+    let Progress { protocol, method, labels, draws, took } = done;
+    let protocol = match protocol {
+        crate::evaluate::draw::Protocol::Chronological => "",
+        crate::evaluate::draw::Protocol::RandomSplit => "random split: ",
+    };
+    eprintln!("{protocol}{method}, {labels} labels, {draws} draws: {:.1} s", took.as_secs_f64());
+}

@@ -1,0 +1,152 @@
+//! A folder's rows with everything that answers them: embeddings for heads, pixels for the peers.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum as _;
+use serde::Serialize;
+use shared::head::{Head, Input};
+
+use super::baseline::{Features, Job};
+use super::error::EvalError;
+use super::folder::Folder;
+use crate::embed::EmbeddingsFile;
+use crate::heads::join::locate;
+use crate::heads::{KindChoice, Options, TrainError, train};
+
+/// A folder, its frames' embeddings, and what the peers read of its frames.
+#[derive(Debug)]
+pub struct Bench {
+    /// The folder.
+    pub folder: Folder,
+    /// Where each row's frame is.
+    pub frames: Vec<PathBuf>,
+    /// One embedding a row, in the order of the labels.
+    pub embeddings: EmbeddingsFile,
+    /// What the peers read.
+    pub features: Features,
+}
+
+/// A trained head's size and speed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HeadFacts {
+    /// Numbers in its tensors.
+    pub parameters: usize,
+    /// Bytes of its file.
+    pub bytes: usize,
+    /// Seconds that its training took, cross-validation included.
+    pub training_s: f64,
+    /// Microseconds an answer takes, on this machine.
+    pub answer_us: f64,
+    /// What cross-validation chose, in words.
+    pub choice: String,
+}
+
+/// A trained head's answers for the test rows.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) answers: Vec<f64>,
+    /// None where the labels are all the same, so that there was nothing to learn but that.
+    pub(super) facts: Option<HeadFacts>,
+}
+
+impl Bench {
+    /// Brings a folder and its frames' embeddings together, and reads the pixels for the peers.
+    ///
+    /// # Errors
+    /// A label without its frame or embedding; a frame that cannot be read.
+    pub fn new(folder: Folder, embeddings: &EmbeddingsFile) -> Result<Self, EvalError> {
+        let places = locate(&folder.labels.rows, &embeddings.ids)?;
+        let frames = folder.frames()?;
+        let features = Features::read(&folder, &frames)?;
+        Ok(Self { embeddings: select(embeddings, &places), folder, frames, features })
+    }
+
+    /// Trains a head on the labels of `job.train`, with the embeddings of `pool` and no others at hand, and lets the
+    /// head file answer the test rows.
+    pub(super) fn head(
+        &self,
+        pool: &EmbeddingsFile,
+        kind: KindChoice,
+        job: &Job<'_>,
+    ) -> Result<Answered, EvalError> {
+        let labels = self.folder.labels_of(job.train);
+        let options = Options {
+            task: self.folder.split.task,
+            kind,
+            name: format!("eval-{}", kind_name(kind)),
+            unit: self.folder.unit().to_owned(),
+            rows: None,
+            test: None,
+            one_standard_error: false,
+            seed: job.seed,
+        };
+        let started = Instant::now();
+        let trained = match train(pool, &labels, &options) {
+            Err(TrainError::NoVariation { value, .. }) => {
+                return Ok(Answered { answers: vec![value; job.test.len()], facts: None });
+            }
+            trained => trained?,
+        };
+        let training_s = started.elapsed().as_secs_f64();
+        let head = Head::from_bytes(&trained.bytes)
+            .map_err(|source| EvalError::Head { what: options.name.clone(), source })?;
+        let (answers, took) = run(&head, &self.embeddings, job.test)?;
+        let facts = HeadFacts {
+            parameters: head.parameters(),
+            bytes: trained.bytes.len(),
+            training_s,
+            answer_us: took.as_secs_f64() * 1e6 / job.test.len().max(1) as f64,
+            choice: trained.report.choice,
+        };
+        Ok(Answered { answers, facts: Some(facts) })
+    }
+
+    /// The absolute errors of answers to these rows.
+    pub(super) fn errors(&self, rows: &[usize], answers: &[f64]) -> Vec<f64> {
+        let target = self.folder.target;
+        let error = |(row, answer): (&usize, &f64)| target.residual(self.folder.truth(*row), *answer).abs();
+        rows.iter().zip(answers).map(error).collect()
+    }
+}
+
+/// A kind's name on the command line.
+pub(super) fn kind_name(kind: KindChoice) -> String {
+    kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// A head's answers for these frames, and how long they took.
+pub(super) fn run(
+    head: &Head,
+    embeddings: &EmbeddingsFile,
+    frames: &[usize],
+) -> Result<(Vec<f64>, Duration), EvalError> {
+    let started = Instant::now();
+    let answer = |frame: &usize| {
+        let input = Input { embedding: embeddings.row(*frame), tokens: embeddings.token_row(*frame) };
+        head.run(&input).map(|prediction| prediction.value).map_err(|source| {
+            let file = embeddings.ids[*frame].clone();
+            EvalError::Train(TrainError::Answer { file, source: Box::new(source) })
+        })
+    };
+    let answers = frames.iter().map(answer).collect::<Result<Vec<_>, _>>()?;
+    Ok((answers, started.elapsed()))
+}
+
+/// These frames alone, in this order.
+pub(super) fn select(file: &EmbeddingsFile, frames: &[usize]) -> EmbeddingsFile {
+    let tokens = file.tokens.as_ref().map(|_| {
+        frames.iter().flat_map(|frame| file.token_row(*frame).unwrap_or(&[])).copied().collect()
+    });
+    EmbeddingsFile {
+        ids: frames.iter().map(|frame| file.ids[*frame].clone()).collect(),
+        captured_at: frames.iter().map(|frame| file.captured_at[*frame]).collect(),
+        embedding: frames.iter().flat_map(|frame| file.row(*frame)).copied().collect(),
+        tokens,
+        space: file.space,
+        uplink: file.uplink.clone(),
+        model: file.model.clone(),
+        dim: file.dim,
+        grid: file.grid,
+    }
+}
