@@ -102,21 +102,22 @@ pub fn run(command: Command) -> anyhow::Result<()> {
 
 fn train_head(args: &TrainArgs) -> anyhow::Result<String> {
     let started = Instant::now();
-    let (task, name, unit) = match args.task {
-        TaskArg::Count => (Task::Count, "people-count", "people"),
-        TaskArg::TimeOfDay => (Task::TimeOfDay, "time-of-day", "min"),
+    let task = match args.task {
+        TaskArg::Count => Task::Count,
+        TaskArg::TimeOfDay => Task::TimeOfDay,
     };
+    let defaults = Options::new(task);
     let labels = Labels::read(&args.labels, task)?;
     let embeddings = EmbeddingsFile::open(&args.embeddings)?;
     let options = Options {
-        task,
         kind: args.kind,
-        name: args.name.clone().unwrap_or_else(|| name.to_owned()),
-        unit: args.unit.clone().unwrap_or_else(|| unit.to_owned()),
+        name: args.name.clone().unwrap_or(defaults.name.clone()),
+        unit: args.unit.clone().unwrap_or(defaults.unit.clone()),
         rows: args.rows.clone(),
         test: args.test.clone(),
         one_standard_error: args.one_standard_error,
         seed: args.seed,
+        ..defaults
     };
     let trained = train(&embeddings, &labels, &options)?;
     save(&args.out, &trained.bytes)?;

@@ -56,10 +56,34 @@ pub struct Options {
     pub rows: Option<Rows>,
     /// Rows to score on; the score is cross-validated when none.
     pub test: Option<Rows>,
+    /// Frames of the embeddings file that may be looked at without their labels, for what a camera usually sees;
+    /// all but the test rows' when none.
+    pub pool: Option<Vec<usize>>,
     /// Prefer the strongest ridge within one standard error of the best.
     pub one_standard_error: bool,
     /// Seed of everything random.
     pub seed: u64,
+}
+
+impl Options {
+    /// Everything at its default for a task.
+    pub fn new(task: Task) -> Self {
+        let (name, unit) = match task {
+            Task::Count => ("people-count", "people"),
+            Task::TimeOfDay => ("time-of-day", "min"),
+        };
+        Self {
+            task,
+            kind: KindChoice::Linear,
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            rows: None,
+            test: None,
+            pool: None,
+            one_standard_error: false,
+            seed: 0,
+        }
+    }
 }
 
 /// A trained head.
@@ -84,7 +108,7 @@ pub fn train(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options) ->
     let learned = match options.kind {
         KindChoice::Linear => learn::linear(&data, options.one_standard_error)?,
         KindChoice::Mlp => learn::mlp(&data)?,
-        KindChoice::Tokens => learn_tokens(embeddings, &split, &data)?,
+        KindChoice::Tokens => learn_tokens(embeddings, &split, &data, options)?,
     };
     let residuals = residuals(target, &values, &learned.answers);
     let offsets = score::residual_quantiles(&residuals, INTERVAL_LEVEL);
@@ -165,14 +189,15 @@ fn learn_tokens(
     embeddings: &EmbeddingsFile,
     split: &Split,
     data: &Labelled<'_>,
+    options: &Options,
 ) -> Result<Learned, TrainError> {
     let (Some(values), Some(grid)) = (&embeddings.tokens, embeddings.grid) else {
         return Err(TrainError::NoTokens);
     };
-    let grid = Grid { rows: grid.rows, cols: grid.cols, dim: grid.dim };
+    let grid = Grid { rows: grid.rows, cols: grid.cols, dim: grid.dim, cells: embeddings.cells };
     let set = TokenSet { values, tokens: grid.tokens(), dim: grid.dim as usize };
     // The background needs no labels, but it may not look at the frames the head is scored on.
-    let mut background: Vec<usize> = (0..embeddings.len()).collect();
+    let mut background = options.pool.clone().unwrap_or_else(|| (0..embeddings.len()).collect());
     background.retain(|frame| split.test.binary_search_by_key(frame, |s| s.frame).is_err());
     let broken = |frame: &&usize| !set.frame(**frame).iter().all(|x| x.is_finite());
     if let Some(frame) = background.iter().find(broken) {
@@ -183,7 +208,8 @@ fn learn_tokens(
 }
 
 fn manifest(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options, learned: &Learned) -> Manifest {
-    let grid = embeddings.grid.map(|g| Grid { rows: g.rows, cols: g.cols, dim: g.dim });
+    let cells = embeddings.cells;
+    let grid = embeddings.grid.map(|g| Grid { rows: g.rows, cols: g.cols, dim: g.dim, cells });
     Manifest {
         format: head::FORMAT,
         name: options.name.clone(),

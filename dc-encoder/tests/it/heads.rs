@@ -73,6 +73,7 @@ fn embeddings(dim: usize, embedding: Vec<f32>) -> EmbeddingsFile {
         dim,
         embedding,
         grid: None,
+        cells: 1,
         tokens: None,
     }
 }
@@ -95,16 +96,7 @@ fn read(text: &str, task: Task) -> Result<Labels, String> {
 }
 
 fn options(task: Task, kind: KindChoice) -> Options {
-    Options {
-        task,
-        kind,
-        name: "test-head".into(),
-        unit: "people".into(),
-        rows: None,
-        test: None,
-        one_standard_error: false,
-        seed: 1,
-    }
+    Options { kind, name: "test-head".into(), unit: "people".into(), seed: 1, ..Options::new(task) }
 }
 
 fn rows(text: &str) -> Option<Rows> {

@@ -114,6 +114,21 @@ pub struct Grid {
     pub cols: u32,
     /// Numbers in a latent token.
     pub dim: u32,
+    /// Cells along one side of a latent token: its numbers are `dim / cells²` maps of `cells × cells` places
+    /// inside the patch, in the order (map, row, column), so that the grid is as many maps of
+    /// `[rows·cells, cols·cells]`.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub cells: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_one(cells: &u32) -> bool {
+    *cells == 1
 }
 
 impl Grid {
@@ -320,6 +335,13 @@ impl Manifest {
                 "input.grid",
                 format!("{}×{} tokens", grid.rows, grid.cols),
                 format!("at most {} tokens", limits::MAX_TOKENS),
+            )?;
+            let area = u64::from(grid.cells) * u64::from(grid.cells);
+            self.check(
+                area > 0 && u64::from(grid.dim).is_multiple_of(area),
+                "input.grid.cells",
+                grid.cells,
+                format!("a number whose square divides the {} numbers of a token", grid.dim),
             )?;
         }
         Ok(())
