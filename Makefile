@@ -2,8 +2,9 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
+quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo test lint size soak fuzz
+.PHONY: help packages-needed demo eval test lint size soak fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +15,11 @@ packages-needed:
 demo: packages-needed ## an encoder server and an agent over QUIC on loopback, live answers; SOURCE=URI for your own footage
 	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
 	@SOURCE='$(subst ','\'',$(SOURCE))' $(BIN)/demo
+
+eval: packages-needed ## what few labels are worth on DATA=DIR (labels, split.toml, frames); MODEL=DIR OUT=DIR
+	cargo build --release --locked -p dc-encoder
+	@$(BIN)/dc-encoder evaluate --data $(call quote,$(DATA)) --model $(call quote,$(MODEL)) \
+		--out $(call quote,$(or $(OUT),eval-out))
 
 test: packages-needed ## everything that runs in minutes: unit, golden, whole-system tests
 	@if cargo nextest --version >/dev/null 2>&1; then \

@@ -11,17 +11,9 @@ use crate::heads::KindChoice;
 
 /// Arguments of `dc-encoder head eval`.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("encoder").required(true).args(["model", "embeddings"]))]
 pub struct Args {
-    /// Folder with labels.csv or labels.jsonl, split.toml and the frames
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// Model folder: the frames are embedded with it first
-    #[arg(long, env = "FTH_MODEL", value_name = "DIR")]
-    model: Option<PathBuf>,
-    /// Embeddings of the folder's frames, from `dc-encoder embed --tokens --frames DIR/labels.csv`
-    #[arg(long, value_name = "FILE")]
-    embeddings: Option<PathBuf>,
+    #[command(flatten)]
+    source: Source,
     /// Picture of the worst answers, truth and answer drawn on it
     #[arg(long, value_name = "FILE.png")]
     sheet: Option<PathBuf>,
@@ -31,11 +23,45 @@ pub struct Args {
     /// Print the tables in Markdown
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
+    #[command(flatten)]
+    heads: Heads,
+}
+
+/// Labelled frames and their embeddings.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("encoder").required(true).args(["model", "embeddings"]))]
+pub struct Source {
+    /// Folder with labels.csv or labels.jsonl, split.toml and the frames
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Model folder: the frames are embedded with it first
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Embeddings of the folder's frames, from `dc-encoder embed --tokens --frames DIR/labels.csv`
+    #[arg(long, value_name = "FILE")]
+    embeddings: Option<PathBuf>,
     /// auto, cpu or cuda:N
     #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
-    #[command(flatten)]
-    heads: Heads,
+}
+
+impl Source {
+    /// Opens the folder, and reads or makes the embeddings.
+    ///
+    /// # Errors
+    /// A folder, model or embeddings that cannot be used, each with its remedy.
+    pub(super) fn bench(&self) -> anyhow::Result<Bench> {
+        let folder = Folder::open(&self.data)?;
+        let embeddings = match (&self.embeddings, &self.model) {
+            (Some(file), _) => EmbeddingsFile::open(file)?,
+            (None, Some(model)) => {
+                let place = tempfile::tempdir().context("a temporary folder for the embeddings")?;
+                embed(model, self.device, &folder.list, &place.path().join("embeddings.safetensors"))?
+            }
+            (None, None) => anyhow::bail!("give --model or --embeddings"),
+        };
+        Ok(Bench::new(folder, embeddings)?)
+    }
 }
 
 /// Which heads are trained on how many labels.
@@ -74,25 +100,14 @@ impl Heads {
             deadline: None,
         }
     }
-
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// A folder, model or embeddings that cannot be used, each with its remedy.
-pub fn run(args: Args) -> anyhow::Result<String> {
-    let folder = Folder::open(&args.data)?;
-    let embeddings = match (&args.embeddings, &args.model) {
-        (Some(file), _) => EmbeddingsFile::open(file)?,
-        (None, Some(model)) => {
-            let place = tempfile::tempdir().context("a temporary folder for the embeddings")?;
-            embed(model, args.device, &folder.list, &place.path().join("embeddings.safetensors"))?
-        }
-        (None, None) => anyhow::bail!("give --model or --embeddings"),
-    };
-    let bench = Bench::new(folder, &embeddings)?;
-    drop(embeddings);
+pub fn run(args: &Args) -> anyhow::Result<String> {
+    let bench = args.source.bench()?;
     let evaluation = Evaluation::measure(&bench, &args.heads.plan(), &mut progress)?;
     if let Some(path) = &args.sheet {
         write_sheet(path, &bench, &evaluation)?;

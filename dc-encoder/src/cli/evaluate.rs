@@ -52,8 +52,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         folder.split.test
     );
     let embeddings = eval::embed(model, *device, &folder.list, &out.join("embeddings.safetensors"))?;
-    let bench = Bench::new(folder, &embeddings)?;
-    drop(embeddings);
+    let bench = Bench::new(folder, embeddings)?;
     let plan = Plan { deadline: Some(started + BESIDES - LAST), ..heads.plan() };
     let evaluation = Evaluation::measure(&bench, &plan, &mut eval::progress)?;
     write(out, &bench, &evaluation)?;
@@ -68,9 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// The table in Markdown, everything in JSON, and the picture.
 fn write(out: &Path, bench: &Bench, evaluation: &Evaluation) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(evaluation)?;
-    for (name, text) in
-        [("results.md", evaluation.render(Style::Markdown)), ("results.json", json + "\n")]
-    {
+    for (name, text) in [("results.md", evaluation.render(Style::Markdown)), ("results.json", json + "\n")] {
         let path = out.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }

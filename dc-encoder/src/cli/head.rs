@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::{Subcommand, ValueEnum};
 use shared::head::{Head, Kind, Manifest, OutputKind, Task};
 
-use super::{compare, eval};
+use super::{ablate, compare, eval};
 use crate::embed::EmbeddingsFile;
 use crate::heads::report::{digits, task_name};
 use crate::heads::{KindChoice, Labels, Options, Rows, save, train};
@@ -29,6 +29,8 @@ pub enum Command {
     Eval(eval::Args),
     /// Compare two heads on the same labelled frames
     Compare(compare::Args),
+    /// Sweep the size of heads: how small can one be?
+    Ablate(ablate::Args),
     /// Print what a head file says about itself, and run its self-test
     Inspect {
         /// The head file
@@ -87,8 +89,9 @@ pub enum TaskArg {
 pub fn run(command: Command) -> anyhow::Result<()> {
     let text = match command {
         Command::Train(args) => train_head(&args)?,
-        Command::Eval(args) => eval::run(args)?,
+        Command::Eval(args) => eval::run(&args)?,
         Command::Compare(args) => compare::run(&args)?,
+        Command::Ablate(args) => ablate::run(&args)?,
         Command::Inspect { file } => {
             let head = Head::load(&file)?;
             print!("{}", inspect(&head, std::fs::metadata(&file)?.len()));

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod ablate;
 pub mod compare;
 pub mod embed;
 pub mod eval;

@@ -191,7 +191,8 @@ mod tests {
             thumbnails: values.iter().map(row).collect(),
             departures: Some(values.iter().map(|value| value / 2.0).collect()),
         };
-        let label = |(i, value): (usize, &f64)| Label { file: format!("{i}.jpg"), value: *value, line: i + 2 };
+        let label =
+            |(i, value): (usize, &f64)| Label { file: format!("{i}.jpg"), value: *value, line: i + 2 };
         let folder = Folder {
             name: "planted".into(),
             list: "labels.csv".into(),
@@ -209,7 +210,9 @@ mod tests {
         let job = Job { train: &train, test: &test, seed: 1 };
         for peer in Baseline::of(Task::Count) {
             let answers = features.answers(*peer, &folder, &job).unwrap();
-            let error = test.iter().zip(answers).map(|(row, got)| (folder.truth(*row) - got).abs()).sum::<f64>() / 12.0;
+            let error =
+                test.iter().zip(answers).map(|(row, got)| (folder.truth(*row) - got).abs()).sum::<f64>()
+                    / 12.0;
             if *peer == Baseline::Constant {
                 assert!(error > 2.0, "{error}");
             } else {

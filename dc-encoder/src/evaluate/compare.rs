@@ -63,7 +63,9 @@ pub fn compare(
     let errors = |head: &Head| -> Result<Vec<Vec<f64>>, EvalError> {
         head.check_space(&embeddings.space)?;
         let (answers, _) = run(head, embeddings, &frames)?;
-        let error = |(sample, answer): (&crate::heads::join::Sample, f64)| target.residual(sample.value, answer).abs();
+        let error = |(sample, answer): (&crate::heads::join::Sample, f64)| {
+            target.residual(sample.value, answer).abs()
+        };
         Ok(vec![samples.iter().zip(answers).map(error).collect()])
     };
     let [a, b] = [errors(heads[0])?, errors(heads[1])?];

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::baseline::{Baseline, Job};
-use super::bench::{Bench, HeadFacts, kind_name, select};
+use super::bench::{Bench, HeadFacts, Trainee, kind_name, select};
 use super::draw::{Division, Protocol, sizes};
 use super::error::EvalError;
 use super::score::{Estimate, Statistic, estimate};
@@ -131,16 +131,21 @@ impl Curve {
         // Heads are given the pool's embeddings and no others: nothing in a training can look at a test frame.
         let pool = select(&bench.embeddings, &work.division.pool);
         for kind in &plan.kinds {
-            let answer = |job: &Job<'_>| bench.head(&pool, *kind, job).map(|done| (done.answers, done.facts));
+            let trainee = Trainee { pool: &pool, all: &bench.embeddings, kind: *kind, size: None };
+            let answer = |job: &Job<'_>| bench.head(&trainee, job).map(|done| (done.answers, done.facts));
             let name = format!("head, {}", kind_name(*kind));
-            methods.push(work.method((name, false), &labels, &answer, &mut |p| watch(Progress { protocol, ..p }))?);
+            methods.push(
+                work.method((name, false), &labels, &answer, &mut |p| watch(Progress { protocol, ..p }))?,
+            );
         }
         for peer in Baseline::of(bench.folder.split.task) {
             let answer = |job: &Job<'_>| {
                 bench.features.answers(*peer, &bench.folder, job).map(|answers| (answers, None))
             };
             let name = peer.name().to_owned();
-            methods.push(work.method((name, true), &labels, &answer, &mut |p| watch(Progress { protocol, ..p }))?);
+            methods.push(
+                work.method((name, true), &labels, &answer, &mut |p| watch(Progress { protocol, ..p }))?,
+            );
         }
         let Work { division: Division { pool, test }, .. } = work;
         let took_s = started.elapsed().as_secs_f64();
@@ -200,7 +205,8 @@ impl Work<'_> {
 
     fn score(&self, labels: usize, raw: Raw) -> Score {
         let test = &self.division.test;
-        let errors: Vec<Vec<f64>> = raw.answers.iter().map(|answers| self.bench.errors(test, answers)).collect();
+        let errors: Vec<Vec<f64>> =
+            raw.answers.iter().map(|answers| self.bench.errors(test, answers)).collect();
         let circular = matches!(self.bench.folder.target, Target::Circular { .. });
         Score {
             labels,

@@ -110,7 +110,9 @@ pub enum EvalError {
     #[error(transparent)]
     Space(#[from] SpaceMismatch),
     /// Two heads, or a head and labels, that mean different things.
-    #[error("{first} answers {first_task}, {second} answers {second_task}: only heads of one task can be compared")]
+    #[error(
+        "{first} answers {first_task}, {second} answers {second_task}: only heads of one task can be compared"
+    )]
     Task {
         /// One head.
         first: String,

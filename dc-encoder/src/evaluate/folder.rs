@@ -37,8 +37,9 @@ pub struct Split {
 #[serde(deny_unknown_fields)]
 struct Raw {
     task: Task,
-    pool: [usize; 2],
-    test: [usize; 2],
+    // Not `[usize; 2]`, of which the parser takes the first two numbers of any.
+    pool: Vec<usize>,
+    test: Vec<usize>,
 }
 
 impl Split {
@@ -57,18 +58,21 @@ impl Split {
             return Err(syntax(format!("more than {MAX_SPLIT_BYTES} bytes")));
         }
         let raw: Raw = toml::from_str(&text).map_err(|error| syntax(one_line(&error.to_string())))?;
-        let range = |key, got: [usize; 2]| match got[0] < got[1] {
-            true => Ok(got[0]..got[1]),
-            false => {
-                let want = "[first, end] with first < end".to_owned();
-                Err(EvalError::Range { path: path.into(), key, got, want })
-            }
+        let pair = |key, got: Vec<usize>| match got[..] {
+            [first, end] => Ok([first, end]),
+            _ => Err(syntax(format!("{key} = {got:?}, want two numbers [first, end]"))),
         };
-        let (pool, test) = (range("pool", raw.pool)?, range("test", raw.test)?);
-        if pool.start < test.end && test.start < pool.end {
-            return Err(EvalError::Overlap { path: path.into(), pool: raw.pool, test: raw.test });
+        let (pool, test) = (pair("pool", raw.pool)?, pair("test", raw.test)?);
+        for (key, got) in [("pool", pool), ("test", test)] {
+            if got[0] >= got[1] {
+                let want = "[first, end] with first < end".to_owned();
+                return Err(EvalError::Range { path: path.into(), key, got, want });
+            }
         }
-        Ok(Self { task: raw.task, pool, test })
+        if pool[0] < test[1] && test[0] < pool[1] {
+            return Err(EvalError::Overlap { path: path.into(), pool, test });
+        }
+        Ok(Self { task: raw.task, pool: pool[0]..pool[1], test: test[0]..test[1] })
     }
 
     /// Checks that the rows are there, and enough.
@@ -126,7 +130,8 @@ impl Folder {
         };
         let labels = Labels::read(&list, split.task)?;
         split.check(&split_path, labels.rows.len())?;
-        let name = dir.canonicalize().ok().and_then(|dir| Some(dir.file_name()?.to_string_lossy().into_owned()));
+        let name =
+            dir.canonicalize().ok().and_then(|dir| Some(dir.file_name()?.to_string_lossy().into_owned()));
         let target = Target::of(split.task);
         Ok(Self { name: name.unwrap_or_else(|| dir.display().to_string()), list, labels, split, target })
     }
@@ -176,7 +181,9 @@ mod tests {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         let place = format!("{}/", dir.path().display());
-        let plain = |error: EvalError| error.to_string().replace(&place, "").replace(place.trim_end_matches('/'), "DIR");
+        let plain = |error: EvalError| {
+            error.to_string().replace(&place, "").replace(place.trim_end_matches('/'), "DIR")
+        };
         Folder::open(dir.path()).map_err(plain)
     }
 
@@ -198,16 +205,28 @@ mod tests {
         for (got, want) in [
             (folder(None, &[("labels.csv", &csv)]).unwrap_err(), "cannot read split.toml: No such file"),
             (with(&GOOD.replace("pool", "train")), "split.toml: TOML parse error"),
-            (with(&GOOD.replace("pool", "train")), "unknown field `train`, expected one of `task`, `pool`, `test`"),
-            (with(&GOOD.replace("[0, 12]", "[0, 12, 13]")), "the keys task, pool and test, and no others"),
+            (
+                with(&GOOD.replace("pool", "train")),
+                "unknown field `train`, expected one of `task`, `pool`, `test`",
+            ),
+            (with(&GOOD.replace("[0, 12]", "[0, 12, 13]")), "pool = [0, 12, 13], want two numbers"),
             (with(&GOOD.replace("count", "weather")), "unknown variant `weather`"),
             (with(&GOOD.replace("[0, 12]", "[12, 0]")), "pool = [12, 0], want [first, end] with first < end"),
             (with(&GOOD.replace("[0, 12]", "[0, 15]")), "pool = [0, 15] and test = [14, 30] overlap"),
             (with(&GOOD.replace("30", "31")), "test = [14, 31], want an end of at most 30"),
-            (with(&GOOD.replace("[0, 12]", "[0, 9]")), "pool = [0, 9] has 9 rows, training a head takes at least 10"),
+            (
+                with(&GOOD.replace("[0, 12]", "[0, 9]")),
+                "pool = [0, 9] has 9 rows, training a head takes at least 10",
+            ),
             (with(&GOOD.replace("14", "25")), "test = [25, 30] has 5 rows, a score takes at least 10"),
-            (with(&GOOD.replace("count", "time-of-day")), "labels.csv: there is no column `minute_of_day`, only"),
-            (folder(Some(GOOD), &[]).unwrap_err(), "DIR holds neither; an evaluation wants exactly one of labels.csv"),
+            (
+                with(&GOOD.replace("count", "time-of-day")),
+                "labels.csv: there is no column `minute_of_day`, only",
+            ),
+            (
+                folder(Some(GOOD), &[]).unwrap_err(),
+                "DIR holds neither; an evaluation wants exactly one of labels.csv",
+            ),
             (
                 folder(Some(GOOD), &[("labels.csv", &csv), ("labels.jsonl", "{}")]).unwrap_err(),
                 "DIR holds both; an evaluation wants exactly one",

@@ -26,7 +26,11 @@ pub(super) struct Forest {
 #[derive(Debug, Clone, Copy)]
 enum Node {
     /// Go to the next node where the feature is at most the threshold, else to `right`.
-    Split { feature: usize, threshold: f32, right: usize },
+    Split {
+        feature: usize,
+        threshold: f32,
+        right: usize,
+    },
     Leaf([f64; 2]),
 }
 

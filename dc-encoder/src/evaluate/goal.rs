@@ -81,7 +81,10 @@ mod tests {
         };
         let line = "goal=mean-error@30-labels<=0.70people ";
         assert_eq!(goal(0.65).to_string(), format!("{line}measured=0.65people [0.55, 0.75] met"));
-        assert_eq!(goal(0.9).to_string(), format!("{line}measured=0.90people [0.80, 1.00] missed by 0.20people"));
+        assert_eq!(
+            goal(0.9).to_string(),
+            format!("{line}measured=0.90people [0.80, 1.00] missed by 0.20people")
+        );
         let none = Goal { measured: None, ..goal(0.0) };
         assert!(!none.met() && none.to_string().ends_with("measured=nothing: the pool has fewer labels"));
     }

@@ -10,6 +10,7 @@
 //! Labels are drawn from the pool; frames without labels come from the pool, too. Test frames are answered and nothing
 //! else: no background, no normalisation and no choice of strength ever sees them.
 
+pub mod ablate;
 pub mod baseline;
 pub mod bench;
 pub mod compare;

@@ -52,17 +52,13 @@ pub(super) fn departures(frames: &[PathBuf], pool: &[usize]) -> Result<Vec<f64>,
     let size = (first.width, first.height);
     let sample = spread.par_iter().map(|path| reduced(path, Some(size))).collect::<Result<Vec<_>, _>>()?;
     let background = median(&sample);
-    frames
-        .par_iter()
-        .map(|path| Ok(weighted_departure(&reduced(path, Some(size))?, &background)))
-        .collect()
+    frames.par_iter().map(|path| Ok(weighted_departure(&reduced(path, Some(size))?, &background))).collect()
 }
 
 /// A frame at the size of the background.
 fn reduced(path: &PathBuf, size: Option<(u32, u32)>) -> Result<Rgb, EvalError> {
     let image = load(path, &Limits::default())?;
-    let (width, height) =
-        size.unwrap_or_else(|| fit_within(image.width, image.height, LARGEST.0, LARGEST.1));
+    let (width, height) = size.unwrap_or_else(|| fit_within(image.width, image.height, LARGEST.0, LARGEST.1));
     Ok(resize(&image, width, height))
 }
 
@@ -84,7 +80,8 @@ fn weighted_departure(image: &Rgb, background: &[u8]) -> f64 {
         .enumerate()
         .map(|(y, (row, usual))| {
             let pixels = row.chunks_exact(3).zip(usual.chunks_exact(3));
-            let departing = pixels.filter(|(a, b)| a.iter().zip(*b).any(|(a, b)| a.abs_diff(*b) > DEPARTS)).count();
+            let departing =
+                pixels.filter(|(a, b)| a.iter().zip(*b).any(|(a, b)| a.abs_diff(*b) > DEPARTS)).count();
             let height = (y as f64 + 0.5) / f64::from(image.height);
             departing as f64 / (height + HORIZON).powi(2)
         })

@@ -54,11 +54,7 @@ impl Evaluation {
     ///
     /// # Errors
     /// The first training or answer that fails.
-    pub fn measure(
-        bench: &Bench,
-        plan: &Plan,
-        watch: &mut dyn FnMut(Progress),
-    ) -> Result<Self, EvalError> {
+    pub fn measure(bench: &Bench, plan: &Plan, watch: &mut dyn FnMut(Progress)) -> Result<Self, EvalError> {
         let started = Instant::now();
         let curve = Curve::measure(bench, plan, Protocol::Chronological, watch)?;
         let folder = &bench.folder;

@@ -60,7 +60,11 @@ pub fn estimate(series: &[Vec<f64>], statistic: Statistic, seed: u64) -> Estimat
     let each: Vec<f64> = series.iter().map(|draw| statistic.of(&mut draw.clone())).collect();
     let value = mean(&each);
     let fold = |pick: fn(f64, f64) -> f64| each.iter().copied().reduce(pick).unwrap_or(value);
-    Estimate { value, ci95: interval(series, statistic, value, seed), draws: [fold(f64::min), fold(f64::max)] }
+    Estimate {
+        value,
+        ci95: interval(series, statistic, value, seed),
+        draws: [fold(f64::min), fold(f64::max)],
+    }
 }
 
 /// How much smaller the errors `a` are than the errors `b` of the same frames and draws: mean of `b − a`, with its

@@ -41,7 +41,10 @@ pub fn write(path: &Path, bench: &Bench, curve: &Curve, head: &Method) -> Result
         .map(|at| {
             let row = curve.test[at];
             let (truth, answer) = (value(bench, bench.folder.truth(row)), value(bench, score.answers[at]));
-            Tile { frame: bench.frames[row].clone(), caption: format!("ROW {row} TRUE {truth} SAID {answer}") }
+            Tile {
+                frame: bench.frames[row].clone(),
+                caption: format!("ROW {row} TRUE {truth} SAID {answer}"),
+            }
         })
         .collect();
     let bytes = png(compose(&tiles)?).map_err(|source| EvalError::Write { path: path.into(), source })?;

@@ -69,7 +69,8 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { head, labels, peer, advantage: Estimate { value, ci95: [low, high], .. }, unit, worst } = self;
+        let Self { head, labels, peer, advantage: Estimate { value, ci95: [low, high], .. }, unit, worst } =
+            self;
         let range = format!("[{}, {}]", digits(*low), digits(*high));
         if self.better() {
             return write!(
@@ -80,7 +81,10 @@ impl fmt::Display for Verdict {
         }
         let against = match *high < 0.0 {
             true => format!("worse than the best baseline ({peer}) by {} {unit}", digits(-value)),
-            false => format!("not shown to be better than the best baseline ({peer}): {} {unit} less", digits(*value)),
+            false => format!(
+                "not shown to be better than the best baseline ({peer}): {} {unit} less",
+                digits(*value)
+            ),
         };
         let stretches: Vec<String> = worst
             .iter()
@@ -96,9 +100,7 @@ impl fmt::Display for Verdict {
 fn worst(bench: &Bench, test: &[usize], errors: &[f64]) -> Vec<Stretch> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let group = |at: usize| match bench.folder.target {
-        Target::Circular { period } => {
-            (bench.folder.truth(test[at]) / period * (24 / HOURS) as f64) as usize
-        }
+        Target::Circular { period } => (bench.folder.truth(test[at]) / period * (24 / HOURS) as f64) as usize,
         _ => at * STRETCHES / test.len(),
     };
     for at in 0..test.len() {
@@ -128,8 +130,8 @@ fn describe(bench: &Bench, test: &[usize], group: usize, members: &[usize]) -> S
         return format!("those between {:02}:00 and {:02}:00", group * HOURS, (group + 1) * HOURS);
     }
     let truths = members.iter().map(|at| bench.folder.truth(test[*at]));
-    let (low, high) =
-        truths.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), truth| (low.min(truth), high.max(truth)));
+    let (low, high) = truths
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), truth| (low.min(truth), high.max(truth)));
     let row = |at: usize| &bench.folder.labels.rows[test[members[at]]].file;
     format!("{} to {} ({low} to {high} {})", row(0), row(members.len() - 1), bench.folder.unit())
 }

@@ -66,6 +66,8 @@ pub(super) struct Labelled<'a> {
     pub(super) rows: &'a [&'a [f32]],
     pub(super) values: &'a [f64],
     pub(super) target: Target,
+    /// Hidden units, where the learner's own number is not wanted.
+    pub(super) size: Option<usize>,
     pub(super) seed: u64,
 }
 
@@ -89,7 +91,8 @@ pub(super) fn linear(data: &Labelled<'_>, one_standard_error: bool) -> Result<Le
 
 /// A perceptron with one hidden layer.
 pub(super) fn mlp(data: &Labelled<'_>) -> Result<Learned, TrainError> {
-    let recipe = MlpRecipe { rows: data.rows, hidden: MLP_HIDDEN, width: data.target.width() };
+    let hidden = data.size.unwrap_or(MLP_HIDDEN);
+    let recipe = MlpRecipe { rows: data.rows, hidden, width: data.target.width() };
     let schedule = Schedule { seed: data.seed, ..MLP_SCHEDULE };
     let fit = network::train(&recipe, data.values, data.target, &schedule)?;
     let all: Vec<usize> = (0..data.rows.len()).collect();
@@ -101,7 +104,7 @@ pub(super) fn mlp(data: &Labelled<'_>) -> Result<Learned, TrainError> {
         tensors,
         self_test_input: synthetic(&narrow(&mean), &narrow(&std), data.seed),
         answers: fit.answers,
-        choice: format!("{MLP_HIDDEN} hidden units, {}", steps_text(fit.steps)),
+        choice: format!("{hidden} hidden units, {}", steps_text(fit.steps)),
     })
 }
 
@@ -121,7 +124,8 @@ pub(super) fn tokens(data: &Labelled<'_>, frames: &TokenFrames<'_>) -> Result<Le
     let background = Background::learn(&frames.set, frames.background);
     let directions = Directions::learn(&frames.set, &background, frames.background, TOKEN_DIRECTIONS)?;
     let features = directions.features(&frames.set, &background, frames.labelled)?;
-    let recipe = TokenRecipe { features, grid: frames.grid, hidden: TOKEN_HIDDEN, target: data.target };
+    let hidden = data.size.unwrap_or(TOKEN_HIDDEN);
+    let recipe = TokenRecipe { features, grid: frames.grid, hidden, target: data.target };
     let batch = (TOKEN_BATCH / frames.grid.tokens()).max(8);
     let schedule = Schedule { seed: data.seed, batch, ..TOKEN_SCHEDULE };
     let fit = network::train(&recipe, data.values, data.target, &schedule)?;
@@ -131,7 +135,7 @@ pub(super) fn tokens(data: &Labelled<'_>, frames: &TokenFrames<'_>) -> Result<Le
         self_test_input: synthetic(&background.mean, &background.std, data.seed),
         answers: fit.answers,
         choice: format!(
-            "{TOKEN_HIDDEN} hidden units per token, {}, background of {} frames",
+            "{hidden} hidden units per token, {}, background of {} frames",
             steps_text(fit.steps),
             frames.background.len()
         ),
@@ -152,7 +156,7 @@ fn mlp_tensors(network: &Mlp, scale: &Scale) -> CandleResult<BTreeMap<String, Te
         let bias: Vec<f32> = bias.iter().zip(offset).map(|(b, o)| b + *o as f32).collect();
         Ok([TensorData::f32(dense.weight.dims(), &weight), TensorData::f32(dense.bias.dims(), &bias)])
     };
-    let [weight1, bias1] = tensors(&network.fc1, 1.0, &[0.0; MLP_HIDDEN])?;
+    let [weight1, bias1] = tensors(&network.fc1, 1.0, &vec![0.0; network.fc1.weight.dim(0)?])?;
     // The labels' scale moves into the last layer, so that the file's network answers in their unit.
     let [weight2, bias2] = tensors(&network.fc2, scale.spread, &scale.centre)?;
     let names = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"].map(str::to_owned);

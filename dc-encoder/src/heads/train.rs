@@ -61,6 +61,8 @@ pub struct Options {
     pub pool: Option<Vec<usize>>,
     /// Prefer the strongest ridge within one standard error of the best.
     pub one_standard_error: bool,
+    /// Hidden units of a perceptron or token head; what suits few labels when none.
+    pub size: Option<usize>,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -81,6 +83,7 @@ impl Options {
             test: None,
             pool: None,
             one_standard_error: false,
+            size: None,
             seed: 0,
         }
     }
@@ -104,7 +107,7 @@ pub fn train(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options) ->
     let target = Target::of(options.task);
     let rows: Vec<&[f32]> = split.train.iter().map(|s| embeddings.row(s.frame)).collect();
     let values: Vec<f64> = split.train.iter().map(|s| s.value).collect();
-    let data = Labelled { rows: &rows, values: &values, target, seed: options.seed };
+    let data = Labelled { rows: &rows, values: &values, target, size: options.size, seed: options.seed };
     let learned = match options.kind {
         KindChoice::Linear => learn::linear(&data, options.one_standard_error)?,
         KindChoice::Mlp => learn::mlp(&data)?,

@@ -3,6 +3,7 @@
 
 mod agent;
 mod demo;
+mod evaluate;
 mod faults;
 mod live;
 mod main_job;
