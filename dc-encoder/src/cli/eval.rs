@@ -1,6 +1,7 @@
 //! `dc-encoder head eval`
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -8,6 +9,9 @@ use crate::backend::DeviceChoice;
 use crate::embed::{Config, EmbeddingsFile};
 use crate::evaluate::{Bench, Evaluation, Folder, Plan, Progress, Style, sheet};
 use crate::heads::KindChoice;
+
+/// Work that takes less is not told of.
+const WORTH_A_LINE: Duration = Duration::from_millis(500);
 
 /// Arguments of `dc-encoder head eval`.
 #[derive(Debug, clap::Args)]
@@ -141,12 +145,15 @@ pub(super) fn write_sheet(path: &Path, bench: &Bench, evaluation: &Evaluation) -
     Ok(())
 }
 
-/// One line on standard error for each number of labels.
+/// A line on standard error for what took a while.
 pub(super) fn progress(done: Progress) {
     let Progress { protocol, method, labels, draws, took } = done;
+    if took < WORTH_A_LINE {
+        return;
+    }
     let protocol = match protocol {
         crate::evaluate::draw::Protocol::Chronological => "",
         crate::evaluate::draw::Protocol::RandomSplit => "random split: ",
     };
-    eprintln!("{protocol}{method}, {labels} labels, {draws} draws: {:.1} s", took.as_secs_f64());
+    eprintln!("{protocol}{method}, {labels} labels, draws: {draws}, {:.1} s", took.as_secs_f64());
 }

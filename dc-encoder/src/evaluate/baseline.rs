@@ -8,7 +8,7 @@ use super::error::EvalError;
 use super::folder::Folder;
 use super::forest::{self, Forest};
 use super::pixels;
-use crate::heads::ridge;
+use super::ridge;
 use crate::heads::target::Target;
 
 /// Neighbours that the nearest-neighbour peer averages.
@@ -93,31 +93,26 @@ impl Features {
     }
 
     /// A peer's answers for the test rows.
-    ///
-    /// # Errors
-    /// The tensor library's, from ridge.
-    pub fn answers(&self, peer: Baseline, folder: &Folder, job: &Job<'_>) -> Result<Vec<f64>, EvalError> {
+    pub fn answers(&self, peer: Baseline, folder: &Folder, job: &Job<'_>) -> Vec<f64> {
         let values: Vec<f64> = job.train.iter().map(|row| folder.truth(*row)).collect();
         let target = folder.target;
         let through = match peer {
-            Baseline::Constant => return Ok(vec![target.constant(values.into_iter()); job.test.len()]),
+            Baseline::Constant => return vec![target.constant(values.into_iter()); job.test.len()],
             Baseline::ThumbnailRidge => return self.ridge(target, &values, job),
-            Baseline::ThumbnailNearest => return Ok(self.nearest(target, &values, job)),
-            Baseline::ThumbnailTrees => return Ok(self.trees(target, &values, job)),
+            Baseline::ThumbnailNearest => return self.nearest(target, &values, job),
+            Baseline::ThumbnailTrees => return self.trees(target, &values, job),
             Baseline::Departures => true,
             Baseline::DeparturesLine => false,
         };
         // Only asked for counts, for which they were read.
         let departures = self.departures.as_deref().unwrap_or(&[]);
         let line = Line::fit(&pick(departures, job.train), &values, through);
-        Ok(pick(departures, job.test).iter().map(|x| line.answer(*x).max(0.0)).collect())
+        pick(departures, job.test).iter().map(|x| line.answer(*x).max(0.0)).collect()
     }
 
-    fn ridge(&self, target: Target, values: &[f64], job: &Job<'_>) -> Result<Vec<f64>, EvalError> {
+    fn ridge(&self, target: Target, values: &[f64], job: &Job<'_>) -> Vec<f64> {
         let rows = self.rows(job.train);
-        let data = ridge::Data { rows: &rows, values, target };
-        let fitted = ridge::fit(&data, ridge::choose(&data, false)?.strength)?;
-        Ok(self.rows(job.test).iter().map(|row| target.decode(fitted.outputs(row))).collect())
+        ridge::answers(&ridge::Data { rows: &rows, values, target }, &self.rows(job.test))
     }
 
     fn nearest(&self, target: Target, values: &[f64], job: &Job<'_>) -> Vec<f64> {
@@ -209,7 +204,7 @@ mod tests {
         let (train, test): (Vec<usize>, Vec<usize>) = ((0..28).collect(), (28..40).collect());
         let job = Job { train: &train, test: &test, seed: 1 };
         for peer in Baseline::of(Task::Count) {
-            let answers = features.answers(*peer, &folder, &job).unwrap();
+            let answers = features.answers(*peer, &folder, &job);
             let error =
                 test.iter().zip(answers).map(|(row, got)| (folder.truth(*row) - got).abs()).sum::<f64>()
                     / 12.0;

@@ -139,9 +139,7 @@ impl Curve {
             );
         }
         for peer in Baseline::of(bench.folder.split.task) {
-            let answer = |job: &Job<'_>| {
-                bench.features.answers(*peer, &bench.folder, job).map(|answers| (answers, None))
-            };
+            let answer = |job: &Job<'_>| Ok((bench.features.answers(*peer, &bench.folder, job), None));
             let name = peer.name().to_owned();
             methods.push(
                 work.method((name, true), &labels, &answer, &mut |p| watch(Progress { protocol, ..p }))?,

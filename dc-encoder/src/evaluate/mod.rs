@@ -23,6 +23,7 @@ mod forest;
 pub mod goal;
 mod pixels;
 pub mod report;
+mod ridge;
 pub mod score;
 pub mod sheet;
 pub mod table;

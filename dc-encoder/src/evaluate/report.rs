@@ -112,7 +112,7 @@ impl Evaluation {
             };
             let _ = write!(
                 text,
-                "\n{heading}\nabsolute error in {unit}, mean over {draws} draws of the labels [95 % interval]\n\n{}",
+                "\n{heading}\nabsolute error in {unit}, mean over {draws} draws of the labels (one where that is the whole pool) [95 % interval]\n\n{}",
                 self.table(curve).render(style)
             );
         }
@@ -120,7 +120,8 @@ impl Evaluation {
             let _ = write!(text, "\nheads at the most labels, on this machine\n\n{}", table.render(style));
         }
         text.push('\n');
-        for line in self.verdicts.iter().map(ToString::to_string).chain(self.notes()) {
+        let lines = self.verdicts.iter().map(ToString::to_string);
+        for line in lines.chain(self.advice()).chain(self.notes()) {
             let _ = writeln!(text, "{}{line}", if style == Style::Markdown { "- " } else { "" });
         }
         text
@@ -158,6 +159,13 @@ impl Evaluation {
         any.then_some(table)
     }
 
+    /// For each head that is not better at the most labels: what to label next.
+    fn advice(&self) -> impl Iterator<Item = String> {
+        let most = self.curves.first().and_then(|curve| curve.labels.last()).copied();
+        let last = self.verdicts.iter().filter(move |verdict| Some(verdict.labels) == most);
+        last.filter(|verdict| !verdict.better()).map(Verdict::advice)
+    }
+
     fn notes(&self) -> impl Iterator<Item = String> {
         let flat = self.curves.iter().flat_map(Curve::heads).flat_map(|head| {
             head.scores.iter().filter(|score| score.without_variation > 0).map(|score| {
@@ -189,7 +197,7 @@ impl Evaluation {
             score.labels,
             cell(score),
             self.unit,
-            if verdict.is_some_and(Verdict::better) { "better than it" } else { "not shown to be better" },
+            if verdict.is_some_and(Verdict::better) { "better than it" } else { "not better" },
             self.goals.len()
         )
     }

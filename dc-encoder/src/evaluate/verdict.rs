@@ -67,31 +67,30 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// What to label next, in words.
+    pub fn advice(&self) -> String {
+        let one =
+            |stretch: &Stretch| format!("{} (error {} {})", stretch.what, digits(stretch.error), self.unit);
+        let stretches: Vec<String> = self.worst.iter().map(one).collect();
+        match stretches.is_empty() {
+            true => format!("{}: label more frames of all kinds", self.head),
+            false => format!("{}: label more frames like {}", self.head, stretches.join(", ")),
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { head, labels, peer, advantage: Estimate { value, ci95: [low, high], .. }, unit, worst } =
+        let Self { head, labels, peer, advantage: Estimate { value, ci95: [low, high], .. }, unit, .. } =
             self;
-        let range = format!("[{}, {}]", digits(*low), digits(*high));
-        if self.better() {
-            return write!(
-                f,
-                "{head}, {labels} labels: better than the best baseline ({peer}) by {} {unit} {range}",
-                digits(*value)
-            );
-        }
-        let against = match *high < 0.0 {
-            true => format!("worse than the best baseline ({peer}) by {} {unit}", digits(-value)),
-            false => format!(
-                "not shown to be better than the best baseline ({peer}): {} {unit} less",
-                digits(*value)
-            ),
+        let (what, value, range) = match (self.better(), *high < 0.0) {
+            (true, _) => ("better than the best baseline", *value, [*low, *high]),
+            (_, true) => ("not yet, worse than the best baseline", -value, [-high, -low]),
+            _ => ("not yet, no better than the best baseline", *value, [*low, *high]),
         };
-        let stretches: Vec<String> = worst
-            .iter()
-            .map(|stretch| format!("{} (error {} {unit})", stretch.what, digits(stretch.error)))
-            .collect();
-        let more = if stretches.is_empty() { "all kinds of frames".into() } else { stretches.join(", ") };
-        write!(f, "{head}, {labels} labels: not yet, {against} {range}; label more frames like {more}")
+        let [low, high] = range.map(digits);
+        write!(f, "{head}, {labels} labels: {what} ({peer}) by {} {unit} [{low}, {high}]", digits(value))
     }
 }
 

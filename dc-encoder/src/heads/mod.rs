@@ -22,7 +22,7 @@ pub mod score;
 pub mod target;
 pub mod tokens;
 pub mod train;
-mod tridiagonal;
+pub(crate) mod tridiagonal;
 
 pub use error::TrainError;
 pub use labels::{LabelError, Labels, Rows};

@@ -6,7 +6,7 @@
 
 /// A symmetric matrix in tridiagonal form with the reflections that led there.
 #[derive(Debug, Clone)]
-pub(super) struct Tridiagonal {
+pub(crate) struct Tridiagonal {
     diagonal: Vec<f64>,
     /// `below[k]` couples rows k and k + 1.
     below: Vec<f64>,
@@ -16,7 +16,7 @@ pub(super) struct Tridiagonal {
 
 impl Tridiagonal {
     /// Reduces a symmetric `[m, m]` row-major matrix; only its lower triangle is read.
-    pub(super) fn new(mut a: Vec<f64>, m: usize) -> Self {
+    pub(crate) fn new(mut a: Vec<f64>, m: usize) -> Self {
         let mut below = Vec::with_capacity(m);
         let mut reflections = Vec::with_capacity(m);
         for k in 0..m.saturating_sub(1) {
@@ -33,7 +33,7 @@ impl Tridiagonal {
     }
 
     /// `Qᵀ b`, done once per right-hand side.
-    pub(super) fn rotate(&self, b: &[f64]) -> Vec<f64> {
+    pub(crate) fn rotate(&self, b: &[f64]) -> Vec<f64> {
         let mut z = b.to_vec();
         for (k, v) in self.reflections.iter().enumerate() {
             reflect(&mut z[k + 1..], v);
@@ -42,7 +42,7 @@ impl Tridiagonal {
     }
 
     /// `x = Q (T + λI)⁻¹ z` for a rotated right-hand side. `A + λI` must be positive definite.
-    pub(super) fn solve(&self, rotated: &[f64], lambda: f64) -> Vec<f64> {
+    pub(crate) fn solve(&self, rotated: &[f64], lambda: f64) -> Vec<f64> {
         let m = rotated.len();
         // Elimination without pivoting is stable for a positive definite tridiagonal matrix.
         let mut pivots = vec![0.0; m];
