@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod embed;
+mod head_kinds;
 mod heads;
 mod model;
 mod pki;
