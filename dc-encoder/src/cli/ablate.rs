@@ -12,7 +12,12 @@ pub struct Args {
     #[command(flatten)]
     source: Source,
     /// Kinds of head whose size is swept
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "linear,mlp,tokens")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "departures,linear,kernel,trees,mlp,tokens"
+    )]
     kinds: Vec<KindChoice>,
     /// Labels each head gets, as many as the pool has
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..))]

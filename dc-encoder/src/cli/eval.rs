@@ -72,7 +72,7 @@ impl Source {
 #[derive(Debug, clap::Args)]
 pub struct Heads {
     /// Kinds of head; the first is the one that goals and the summary are about
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "linear")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "auto")]
     kinds: Vec<KindChoice>,
     /// Numbers of labels, as many of them as the pool has
     #[arg(long, value_delimiter = ',', default_value = "10,30,100,300", value_parser = labels)]

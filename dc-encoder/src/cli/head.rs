@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytesize::ByteSize;
 use clap::{Subcommand, ValueEnum};
-use shared::head::{Head, Kind, Manifest, OutputKind, Task};
+use shared::head::{Grid, Head, Kind, Likeness, Manifest, MapShape, OutputKind, Task};
 
 use super::{ablate, compare, eval};
 use crate::embed::EmbeddingsFile;
@@ -41,7 +41,8 @@ pub enum Command {
 /// Arguments of `dc-encoder head train`.
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
-    /// What the labels mean: `count` reads the column `count`, `time-of-day` the column `minute_of_day`
+    /// What the labels mean: `count` reads the column `count`, `time-of-day` the column `minute_of_day`, `scalar`
+    /// the column `value`
     #[arg(long, value_enum)]
     task: TaskArg,
     /// Embeddings, as `dc-encoder embed` writes them
@@ -53,8 +54,8 @@ pub struct TrainArgs {
     /// Where to write the head
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Which network
-    #[arg(long, value_enum, default_value = "linear")]
+    /// Which kind of head
+    #[arg(long, value_enum, default_value = "auto")]
     kind: KindChoice,
     /// Rows of the labels file to train on, counted from 0, end exclusive [default: all]
     #[arg(long, value_name = "A..B")]
@@ -83,6 +84,8 @@ pub enum TaskArg {
     Count,
     /// Local time of day
     TimeOfDay,
+    /// Any one number
+    Scalar,
 }
 
 /// Runs the subcommand.
@@ -108,6 +111,7 @@ fn train_head(args: &TrainArgs) -> anyhow::Result<String> {
     let task = match args.task {
         TaskArg::Count => Task::Count,
         TaskArg::TimeOfDay => Task::TimeOfDay,
+        TaskArg::Scalar => Task::Scalar,
     };
     let defaults = Options::new(task);
     let labels = Labels::read(&args.labels, task)?;
@@ -150,7 +154,11 @@ fn inspect(head: &Head, bytes: u64) -> String {
     lines.push((
         "input",
         match input.grid {
-            Some(grid) => format!("latent tokens [{}×{}, {}]", grid.rows, grid.cols, grid.dim),
+            Some(grid) => {
+                let MapShape { maps, rows, cols } = grid.map_shape();
+                let Grid { rows: tokens, cols: across, dim, .. } = grid;
+                format!("latent tokens [{tokens}×{across}, {dim}]: {maps} maps of {rows}×{cols}")
+            }
             None => format!("embedding [{}]", input.dim),
         },
     ));
@@ -167,6 +175,8 @@ fn inspect(head: &Head, bytes: u64) -> String {
         "interval",
         match interval {
             Some(i) => {
+                let unit =
+                    if matches!(kind, Kind::Kernel(_)) { "of the frame's own deviation" } else { unit };
                 format!("{:.0} %: {} to +{} {unit}", 100.0 * i.level, digits(i.lower), digits(i.upper))
             }
             None => "none, too few labels".to_owned(),
@@ -201,6 +211,10 @@ fn kind_name(kind: &Kind) -> String {
     match kind {
         Kind::Linear => "linear".to_owned(),
         Kind::Mlp => "mlp".to_owned(),
+        Kind::Departures => "departures from the background".to_owned(),
+        Kind::Trees(options) => format!("trees (scales {})", options.scales),
+        Kind::Kernel(Likeness::Gaussian) => "kernel (Gaussian likeness)".to_owned(),
+        Kind::Kernel(Likeness::Laplace) => "kernel (Laplace likeness)".to_owned(),
         Kind::Tokens(options) => format!("tokens ({:?} response)", options.response).to_lowercase(),
     }
 }

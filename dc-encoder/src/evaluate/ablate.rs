@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::baseline::Job;
-use super::bench::{Bench, HeadFacts, Trainee, kind_name, select};
+use super::bench::{Bench, HeadFacts, Trainee, select};
 use super::draw::{Division, Protocol};
 use super::error::EvalError;
 use super::score::{Estimate, Statistic, advantage, estimate};
@@ -29,6 +29,8 @@ pub enum Size {
     Default,
     /// This many hidden units.
     Hidden(usize),
+    /// This many trees.
+    Trees(usize),
     /// Only this many numbers of the embedding: those that go most with the training labels.
     Numbers(usize),
 }
@@ -71,7 +73,7 @@ pub struct Ablation {
     /// Draws of them.
     pub draws: usize,
     /// Unit of the errors.
-    pub unit: &'static str,
+    pub unit: String,
     /// One a variant, as planned.
     pub rows: Vec<Row>,
 }
@@ -82,6 +84,9 @@ const MLP_WIDTHS: [usize; 7] = [4096, 1024, 256, 64, 16, 4, 1];
 /// Widths of the token head's shared network.
 const TOKEN_WIDTHS: [usize; 5] = [64, 16, 8, 2, 1];
 
+/// Trees of a forest.
+const TREES: [usize; 6] = [400, 200, 50, 10, 3, 1];
+
 /// Numbers that a linear head reads.
 const LINEAR_NUMBERS: [usize; 5] = [512, 256, 128, 32, 8];
 
@@ -90,6 +95,8 @@ pub fn variants(kind: KindChoice, embeddings: &EmbeddingsFile) -> Vec<Variant> {
     let sizes: Vec<Size> = match kind {
         KindChoice::Mlp => MLP_WIDTHS.map(Size::Hidden).to_vec(),
         KindChoice::Tokens => TOKEN_WIDTHS.map(Size::Hidden).to_vec(),
+        KindChoice::Trees => TREES.map(Size::Trees).to_vec(),
+        KindChoice::Auto | KindChoice::Departures | KindChoice::Kernel => vec![Size::Default],
         KindChoice::Linear => {
             let fewer = LINEAR_NUMBERS.iter().filter(|n| **n < embeddings.dim).map(|n| Size::Numbers(*n));
             std::iter::once(Size::Default).chain(fewer).collect()
@@ -100,10 +107,11 @@ pub fn variants(kind: KindChoice, embeddings: &EmbeddingsFile) -> Vec<Variant> {
 
 impl Variant {
     fn name(&self) -> String {
-        let kind = kind_name(self.kind);
+        let kind = self.kind.name();
         match self.size {
-            Size::Default => kind,
+            Size::Default => kind.to_owned(),
             Size::Hidden(units) => format!("{kind}, {units} hidden units"),
+            Size::Trees(trees) => format!("{kind}, {trees} of them"),
             Size::Numbers(numbers) => format!("{kind}, {numbers} numbers"),
         }
     }
@@ -155,7 +163,7 @@ fn answer(
     let trainee = Trainee { pool, all: &bench.embeddings, kind: variant.kind, size: None };
     match variant.size {
         Size::Default => bench.head(&trainee, job),
-        Size::Hidden(units) => bench.head(&Trainee { size: Some(units), ..trainee }, job),
+        Size::Hidden(size) | Size::Trees(size) => bench.head(&Trainee { size: Some(size), ..trainee }, job),
         Size::Numbers(count) => {
             let kept = telling(bench, job.train, count);
             let (pool, all) = (keep(pool, &kept), keep(&bench.embeddings, &kept));
@@ -218,7 +226,7 @@ fn keep(file: &EmbeddingsFile, numbers: &[usize]) -> EmbeddingsFile {
 impl Ablation {
     /// The table: parameters, bytes, score, distance to the best, time of an answer.
     pub fn table(&self) -> Table {
-        let unit = self.unit;
+        let unit = &self.unit;
         let header = [
             "head".to_owned(),
             "parameters".to_owned(),

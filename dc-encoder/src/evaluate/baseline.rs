@@ -2,17 +2,26 @@
 
 use std::path::PathBuf;
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use shared::head::Task;
 
 use super::error::EvalError;
 use super::folder::Folder;
-use super::forest::{self, Forest};
 use super::pixels;
 use super::ridge;
 use crate::heads::target::Target;
+use crate::heads::trees::grow::{Columns, Lesson, Tree};
 
 /// Neighbours that the nearest-neighbour peer averages.
 const NEIGHBOURS: usize = 3;
+
+/// Trees of the forest.
+const TREES: u64 = 200;
+
+/// Rows of a node that is split: every tree is grown to the end, as in scikit-learn.
+const LEAF: usize = 2;
 
 /// A simple peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,12 +137,30 @@ impl Features {
     }
 
     fn trees(&self, target: Target, values: &[f64], job: &Job<'_>) -> Vec<f64> {
-        let rows = self.rows(job.train);
-        let width = rows.first().map_or(0, |row| row.len());
-        let columns: Vec<Vec<f32>> = (0..width).map(|at| rows.iter().map(|row| row[at]).collect()).collect();
-        let targets: Vec<[f64; 2]> = values.iter().map(|value| target.encode(*value)).collect();
-        let forest = Forest::grow(&forest::Data { columns: &columns, targets: &targets }, job.seed);
-        self.rows(job.test).iter().map(|row| target.decode(forest.answer(row))).collect()
+        let (train, all) = (job.train.len(), self.rows(&[job.train, job.test].concat()));
+        let features = all.first().map_or(0, |row| row.len());
+        let numbers = (0..features).flat_map(|at| all.iter().map(move |row| row[at])).collect();
+        let columns = Columns { values: numbers, rows: all.len() };
+        let width = target.width();
+        let encode = |value: &f64| target.encode(*value).into_iter().take(width).map(|y| y as f32);
+        let targets: Vec<f32> = values.iter().flat_map(encode).collect();
+        let lesson = Lesson { columns: &columns, targets: &targets, width, draws: features };
+        let grow = |tree: u64| {
+            let mut rng = ChaCha8Rng::seed_from_u64(job.seed);
+            rng.set_stream(tree);
+            Tree::grow(&lesson, &(0..train).collect::<Vec<_>>(), &mut rng)
+        };
+        let trees: Vec<Tree> = (0..TREES).into_par_iter().map(grow).collect();
+        let answer = |row: usize| {
+            let mut outputs = [0.0; 2];
+            for tree in &trees {
+                let node = tree.find(&columns, row, LEAF);
+                let means = &tree.means[node * width..(node + 1) * width];
+                outputs.iter_mut().zip(means).for_each(|(sum, mean)| *sum += f64::from(*mean) / TREES as f64);
+            }
+            target.decode(outputs)
+        };
+        (train..all.len()).map(answer).collect()
     }
 
     fn rows(&self, rows: &[usize]) -> Vec<&[f32]> {

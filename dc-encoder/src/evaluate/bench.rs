@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum as _;
 use serde::Serialize;
 use shared::head::{Head, Input};
 
@@ -87,7 +86,7 @@ impl Bench {
         let options = Options {
             kind: trainee.kind,
             size: trainee.size,
-            name: format!("eval-{}", kind_name(trainee.kind)),
+            name: format!("eval-{}", trainee.kind.name()),
             seed: job.seed,
             ..Options::new(self.folder.split.task)
         };
@@ -121,11 +120,6 @@ impl Bench {
         let error = |(row, answer): (&usize, &f64)| target.residual(self.folder.truth(*row), *answer).abs();
         rows.iter().zip(answers).map(error).collect()
     }
-}
-
-/// A kind's name on the command line.
-pub(super) fn kind_name(kind: KindChoice) -> String {
-    kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// A head's answers for these frames, and how long they took.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::baseline::{Baseline, Job};
-use super::bench::{Bench, HeadFacts, Trainee, kind_name, select};
+use super::bench::{Bench, HeadFacts, Trainee, select};
 use super::draw::{Division, Protocol, sizes};
 use super::error::EvalError;
 use super::score::{Estimate, Statistic, estimate};
@@ -133,7 +133,7 @@ impl Curve {
         for kind in &plan.kinds {
             let trainee = Trainee { pool: &pool, all: &bench.embeddings, kind: *kind, size: None };
             let answer = |job: &Job<'_>| bench.head(&trainee, job).map(|done| (done.answers, done.facts));
-            let name = format!("head, {}", kind_name(*kind));
+            let name = format!("head, {}", kind.name());
             methods.push(
                 work.method((name, false), &labels, &answer, &mut |p| watch(Progress { protocol, ..p }))?,
             );

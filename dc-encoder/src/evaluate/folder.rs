@@ -9,8 +9,8 @@ use shared::frames;
 use shared::head::Task;
 
 use super::error::EvalError;
-use crate::heads::Labels;
 use crate::heads::target::Target;
+use crate::heads::{Labels, Options};
 
 /// Largest `split.toml` in bytes; three lines take about 200.
 const MAX_SPLIT_BYTES: u64 = 64 << 10;
@@ -158,11 +158,8 @@ impl Folder {
     }
 
     /// Unit of the answers.
-    pub fn unit(&self) -> &'static str {
-        match self.split.task {
-            Task::Count => "people",
-            Task::TimeOfDay => "min",
-        }
+    pub fn unit(&self) -> String {
+        Options::new(self.split.task).unit
     }
 }
 

@@ -19,7 +19,6 @@ pub mod draw;
 pub mod error;
 pub mod folder;
 mod font;
-mod forest;
 pub mod goal;
 mod pixels;
 pub mod report;

@@ -24,7 +24,7 @@ pub struct Evaluation {
     /// What the labels mean.
     pub task: &'static str,
     /// Unit of answers and errors.
-    pub unit: &'static str,
+    pub unit: String,
     /// The encoder, as it names itself.
     pub model: String,
     /// Its embedding space.
@@ -67,7 +67,7 @@ impl Evaluation {
         let goals = curve
             .heads()
             .next()
-            .map_or_else(Vec::new, |head| Goal::of(folder.split.task, folder.unit(), &curve, head));
+            .map_or_else(Vec::new, |head| Goal::of(folder.split.task, &folder.unit(), &curve, head));
         let mut curves = vec![curve];
         let mut left_out = Vec::new();
         // The random split takes as long as the folder's own.

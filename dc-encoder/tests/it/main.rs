@@ -3,6 +3,7 @@
 
 mod embed;
 mod evaluate;
+mod head_kinds;
 mod heads;
 mod model;
 mod pki;

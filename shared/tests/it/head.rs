@@ -299,7 +299,7 @@ fn every_wrong_manifest_field_is_named() {
     assert!(with(|m| m.input.dim = 1 << 20).contains("field `input.dim` is 1048576, want 1..=65536"));
     assert!(
         with(|m| m.input.grid = Some(Grid { rows: 1, cols: 1, dim: 1, cells: 1 }))
-            .contains("only a token head")
+            .contains("none, as this kind of head reads the embedding")
     );
     assert!(with(|m| m.self_test.tolerance = 0.0).contains("self_test.tolerance"));
     assert!(with(|m| m.interval.as_mut().unwrap().lower = 9.0).contains("field `interval` is 9..2"));
