@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! pki ─► session ─► decode ─► batch ─► backend (model) ─► session
-//!                              embed ─► heads::train
+//! calibrate ─► embed ─► heads::train
 //! ```
 
 pub mod backend;
 pub mod batch;
+pub mod calibrate;
 pub mod cli;
 pub mod decode;
 pub mod embed;

@@ -66,15 +66,19 @@ impl Encoder {
     /// Normalised images `[batch, 3, height, width]` to latent tokens and embedding.
     pub fn forward(&self, images: &Tensor) -> Result<Output> {
         let hidden = self.patch_hidden(&patches::for_embedding(images, self.config.patch)?)?;
-        Ok(Output { tokens: self.pool.tokens(&hidden)?, embedding: self.pool.embedding(&hidden)? })
+        let (tokens, embedding) = self.pool.both(&hidden)?;
+        Ok(Output { tokens, embedding })
     }
 
     /// Patches `[batch, patches, 3 * patch * patch]` (channel, y, x) to the embedding `[batch, embed_dim]` and, if
     /// asked for, the latent tokens `[batch, patches, latent_dim]`.
     pub fn encode_patches(&self, patches: &Tensor, tokens: bool) -> Result<(Tensor, Option<Tensor>)> {
         let hidden = self.patch_hidden(patches)?;
-        let tokens = if tokens { Some(self.pool.tokens(&hidden)?) } else { None };
-        Ok((self.pool.embedding(&hidden)?, tokens))
+        if !tokens {
+            return Ok((self.pool.embedding(&hidden)?, None));
+        }
+        let (tokens, embedding) = self.pool.both(&hidden)?;
+        Ok((embedding, Some(tokens)))
     }
 
     /// Patches to hidden tokens without the class token, after the last norm: `[batch, patches, dim]`.

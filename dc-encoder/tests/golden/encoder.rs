@@ -48,6 +48,7 @@ pub(crate) fn config(case: &Case) -> Config {
         preprocess: Preprocess::imagenet(height as u32, width as u32),
         decoder,
         weights: None,
+        readout: None,
     };
     config.validate().unwrap();
     config

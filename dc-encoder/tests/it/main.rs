@@ -1,6 +1,7 @@
 //! Integration tests: one binary, one module a subject.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod calibrate;
 mod embed;
 mod heads;
 mod model;
