@@ -3,6 +3,7 @@
 //! ```text
 //! pki ─► session ─► decode ─► batch ─► backend (model) ─► session
 //!                              embed ─► heads::train
+//! pretrain ─► model folder
 //! ```
 
 pub mod backend;
@@ -13,5 +14,6 @@ pub mod embed;
 pub mod heads;
 pub mod model;
 pub mod pki;
+pub mod pretrain;
 pub mod serve;
 pub mod session;
