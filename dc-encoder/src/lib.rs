@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pki ─► session ─► decode ─► batch ─► backend (model) ─► session
-//! calibrate ─► embed ─► heads::train
+//! pretrain ─► calibrate ─► embed ─► heads::train
 //! ```
 
 pub mod backend;
@@ -14,5 +14,6 @@ pub mod embed;
 pub mod heads;
 pub mod model;
 pub mod pki;
+pub mod pretrain;
 pub mod serve;
 pub mod session;

@@ -249,8 +249,9 @@ impl<'a> Fit<'a> {
         let shape = self.model.config();
         let dims = (pixels.len(), 3, shape.height, shape.width);
         let images = Tensor::from_vec(pixels.concat(), dims, self.model.device())?;
-        let hidden = self.model.encoder().patch_hidden(&patches::for_embedding(&images, shape.patch)?)?;
-        let targets = cells::targets(&images, &shape.preprocess, shape.patch, shape.cells())?;
+        let patches = patches::for_embedding(&images, shape.patch)?;
+        let hidden = self.model.encoder().patch_hidden(&patches)?;
+        let targets = cells::targets(&patches, &shape.preprocess, shape.patch, shape.cells())?;
         Ok((hidden.contiguous()?, targets))
     }
 }

@@ -137,7 +137,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-fn parse_preset(name: &str) -> Result<Preset, String> {
+pub(super) fn parse_preset(name: &str) -> Result<Preset, String> {
     Preset::find(name).ok_or_else(|| {
         let known: Vec<String> =
             PRESETS.iter().map(|preset| format!("  {:<11} {}", preset.name, preset.about)).collect();

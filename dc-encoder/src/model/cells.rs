@@ -17,27 +17,45 @@ pub const CHANNELS: usize = 3;
 pub const REGION_NUMBERS: usize = CHANNELS + 1;
 /// Added to a colour (0 to 1) before the logarithm, so that sensor noise in the dark stays small: 16 of 255.
 const FLOOR: f64 = 16.0 / 255.0;
+/// Added to a channel's variance: grey pictures have no chroma to explain.
+const VARIANCE_FLOOR: f64 = 1e-4;
 
-/// The log-colour that a latent token should say: normalised images `[batch, 3, height, width]` to
-/// `[batch, patches, 3 * cells²]`, a token flattened as (channel, i, j).
+/// The log-colour that latent tokens should say: normalised patches `[batch, n, 3 * patch²]` (channel, y, x) to
+/// `[batch, n, 3 * cells²]`, flattened as (channel, i, j).
 ///
 /// # Errors
 /// The tensor library's.
-pub fn targets(images: &Tensor, preprocess: &Preprocess, patch: usize, cells: usize) -> Result<Tensor> {
-    let (batch, channels, height, width) = images.dims4()?;
-    let (rows, cols, side) = (height / patch, width / patch, patch / cells);
-    let (down, across) = (rows * cells, cols * cells);
-    let colours = images.reshape((batch, channels, down, side, width))?.mean(3)?;
-    let colours = colours.reshape((batch, channels, down, across, side))?.mean(D::Minus1)?;
-    let constant = |values: [f32; 3]| Tensor::new(&values, images.device())?.reshape((1, 3, 1, 1));
-    let colours =
-        colours.broadcast_mul(&constant(preprocess.std)?)?.broadcast_add(&constant(preprocess.mean)?)?;
+pub fn targets(patches: &Tensor, preprocess: &Preprocess, patch: usize, cells: usize) -> Result<Tensor> {
+    let (batch, n, _) = patches.dims3()?;
+    let (rows, side) = (batch * n, patch / cells);
+    let colours = patches.reshape((rows, 3, cells, side, patch))?.mean(3)?;
+    let colours = colours.reshape((rows, 3, cells, cells, side))?.mean(D::Minus1)?.flatten_from(2)?;
+    let constant = |values: [f32; 3]| Tensor::new(&values, patches.device())?.reshape((1, 3, 1));
+    let colours = colours.broadcast_mul(&constant(preprocess.std)?)?;
+    let colours = colours.broadcast_add(&constant(preprocess.mean)?)?;
     // Resampling may leave a colour a rounding below zero.
     let logs = (colours.relu()? + FLOOR)?.log()?;
     let (red, green, blue) = (logs.narrow(1, 0, 1)?, logs.narrow(1, 1, 1)?, logs.narrow(1, 2, 1)?);
     let luma = logs.mean_keepdim(1)?;
-    let maps = Tensor::cat(&[&luma, &(&red - &blue)?, &(&red - &green)?], 1)?;
-    to_tokens(&maps, cells)
+    let tokens = Tensor::cat(&[&luma, &(&red - &blue)?, &(&red - &green)?], 1)?;
+    tokens.reshape((batch, n, CHANNELS * cells * cells))
+}
+
+/// The share of the targets' variance that tokens leave unexplained, averaged over the channels, a scalar: 0 for tokens
+/// that say their cells exactly, 1 for tokens that say the mean. Both `[batch, n, 3 * cells²]`.
+///
+/// Each channel counts the same: chroma varies ten times less than luma and would be lost in a common sum.
+///
+/// # Errors
+/// The tensor library's.
+pub fn unexplained(tokens: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let (batch, n, width) = targets.dims3()?;
+    let by_channel =
+        |t: &Tensor| t.reshape((batch * n, CHANNELS, width / CHANNELS))?.transpose(0, 1)?.flatten_from(1);
+    let (tokens, targets) = (by_channel(tokens)?, by_channel(targets)?);
+    let variance = targets.broadcast_sub(&targets.mean_keepdim(1)?)?.sqr()?.mean_keepdim(1)?;
+    let error = (tokens - targets)?.sqr()?.mean_keepdim(1)?;
+    error.div(&(variance + VARIANCE_FLOOR)?.detach())?.mean_all()
 }
 
 /// Maps `[batch, channels, rows * cells, cols * cells]` to tokens `[batch, rows * cols, channels * cells²]`.
@@ -76,6 +94,7 @@ pub fn to_colours(maps: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::patches;
     use super::*;
     use candle_core::Device;
 
@@ -96,7 +115,7 @@ mod tests {
             }
         }
         let images = Tensor::from_vec(values, (1, 3, 4, 8), &Device::Cpu).unwrap();
-        let tokens = targets(&images, &preprocess, 4, 2).unwrap();
+        let tokens = targets(&patches::for_embedding(&images, 4).unwrap(), &preprocess, 4, 2).unwrap();
         assert_eq!(tokens.dims(), [1, 2, 12]);
         let got: Vec<Vec<f32>> = tokens.get(0).unwrap().to_vec2().unwrap();
         for (token, row) in got.iter().enumerate() {
@@ -135,7 +154,8 @@ mod tests {
             Tensor::from_vec(values, (1, 3, 4, 4), &Device::Cpu).unwrap()
         };
         let read = |gain| {
-            let tokens = targets(&image(gain), &preprocess, 4, 4).unwrap();
+            let tokens =
+                targets(&patches::for_embedding(&image(gain), 4).unwrap(), &preprocess, 4, 4).unwrap();
             tokens.flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
         let (dim, bright) = (read(1.0), read(1.5));
@@ -143,5 +163,14 @@ mod tests {
             assert!((bright[at] - dim[at] - 1.5f32.ln()).abs() < 1e-5, "{at}");
         }
         assert!(bright[16..].iter().all(|v| v.abs() < 1e-5), "grey has no chroma");
+    }
+
+    #[test]
+    fn unexplained_is_zero_for_the_truth_and_one_for_each_channels_mean() {
+        let value = |t: &Tensor| t.to_scalar::<f32>().unwrap();
+        let truth = Tensor::new(&[[[1f32, 30., 5.], [3., 10., 9.]]], &Device::Cpu).unwrap();
+        let mean = Tensor::new(&[[[2f32, 20., 7.], [2., 20., 7.]]], &Device::Cpu).unwrap();
+        assert_eq!(value(&unexplained(&truth, &truth).unwrap()), 0.0);
+        assert!((value(&unexplained(&mean, &truth).unwrap()) - 1.0).abs() < 1e-3);
     }
 }

@@ -6,6 +6,7 @@ mod embed;
 mod heads;
 mod model;
 mod pki;
+mod pretrain;
 mod serve_frames;
 mod serve_lifecycle;
 mod serve_sessions;

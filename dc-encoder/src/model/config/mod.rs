@@ -175,6 +175,29 @@ pub struct Decoder {
     pub dim_head: usize,
     /// Hidden width of the MLP.
     pub mlp: usize,
+    /// What its predictions mean.
+    #[serde(default, skip_serializing_if = "TargetKind::is_default")]
+    pub target: TargetKind,
+}
+
+/// What the decoder predicts of a patch, and how its error is weighed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetKind {
+    /// Pixels less the patch's own mean, divided by its own deviation: structure, whatever the light (He et al., 2022).
+    #[default]
+    Normalised,
+    /// Pixels as the encoder takes them: absolute brightness and colour.
+    Raw,
+    /// Pixels as the encoder takes them, the error of each patch weighed by `1/2 + 1/2 / (its variance + 0.05)`:
+    /// absolute brightness, and structure where there is little contrast.
+    Mixed,
+}
+
+impl TargetKind {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where a model's weights come from. A note for people: not part of the embedding space.
