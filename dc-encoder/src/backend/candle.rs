@@ -52,6 +52,7 @@ impl CandleBackend {
             space: model.space(),
             embed_dim: config.embed_dim,
             grid: (rows, cols, config.latent_dim()),
+            cells: config.cells(),
             input: (config.height, config.width),
             max_batch: (MAX_BATCH_TOKENS / config.tokens()).clamp(1, most),
         };

@@ -37,6 +37,8 @@ pub struct BackendInfo {
     pub embed_dim: usize,
     /// Patches from top to bottom, from left to right, and numbers in one latent token.
     pub grid: (usize, usize, usize),
+    /// Cells along one side of a latent token, see [`crate::model::Config::cells`].
+    pub cells: usize,
     /// Height and width of the frames that [`Backend::encode`] takes, in pixels.
     pub input: (usize, usize),
     /// Most frames worth giving in one call: larger batches cost memory and gain nothing.

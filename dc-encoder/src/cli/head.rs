@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytesize::ByteSize;
 use clap::{Subcommand, ValueEnum};
-use shared::head::{Head, Kind, Manifest, OutputKind, Task};
+use shared::head::{Grid, Head, Kind, Likeness, Manifest, MapShape, OutputKind, Task};
 
 use crate::embed::EmbeddingsFile;
 use crate::heads::report::{digits, task_name};
@@ -31,7 +31,8 @@ pub enum Command {
 /// Arguments of `dc-encoder head train`.
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
-    /// What the labels mean: `count` reads the column `count`, `time-of-day` the column `minute_of_day`
+    /// What the labels mean: `count` reads the column `count`, `time-of-day` the column `minute_of_day`, `scalar`
+    /// the column `value`
     #[arg(long, value_enum)]
     task: TaskArg,
     /// Embeddings, as `dc-encoder embed` writes them
@@ -43,8 +44,8 @@ pub struct TrainArgs {
     /// Where to write the head
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Which network
-    #[arg(long, value_enum, default_value = "linear")]
+    /// Which kind of head
+    #[arg(long, value_enum, default_value = "auto")]
     kind: KindChoice,
     /// Rows of the labels file to train on, counted from 0, end exclusive [default: all]
     #[arg(long, value_name = "A..B")]
@@ -73,6 +74,8 @@ pub enum TaskArg {
     Count,
     /// Local time of day
     TimeOfDay,
+    /// Any one number
+    Scalar,
 }
 
 /// Runs the subcommand.
@@ -92,21 +95,23 @@ pub fn run(command: Command) -> anyhow::Result<()> {
 
 fn train_head(args: &TrainArgs) -> anyhow::Result<String> {
     let started = Instant::now();
-    let (task, name, unit) = match args.task {
-        TaskArg::Count => (Task::Count, "people-count", "people"),
-        TaskArg::TimeOfDay => (Task::TimeOfDay, "time-of-day", "min"),
+    let task = match args.task {
+        TaskArg::Count => Task::Count,
+        TaskArg::TimeOfDay => Task::TimeOfDay,
+        TaskArg::Scalar => Task::Scalar,
     };
+    let defaults = Options::new(task);
     let labels = Labels::read(&args.labels, task)?;
     let embeddings = EmbeddingsFile::open(&args.embeddings)?;
     let options = Options {
-        task,
         kind: args.kind,
-        name: args.name.clone().unwrap_or_else(|| name.to_owned()),
-        unit: args.unit.clone().unwrap_or_else(|| unit.to_owned()),
+        name: args.name.clone().unwrap_or(defaults.name.clone()),
+        unit: args.unit.clone().unwrap_or(defaults.unit.clone()),
         rows: args.rows.clone(),
         test: args.test.clone(),
         one_standard_error: args.one_standard_error,
         seed: args.seed,
+        ..defaults
     };
     let trained = train(&embeddings, &labels, &options)?;
     save(&args.out, &trained.bytes)?;
@@ -136,7 +141,11 @@ fn inspect(head: &Head, bytes: u64) -> String {
     lines.push((
         "input",
         match input.grid {
-            Some(grid) => format!("latent tokens [{}×{}, {}]", grid.rows, grid.cols, grid.dim),
+            Some(grid) => {
+                let MapShape { maps, rows, cols } = grid.map_shape();
+                let Grid { rows: tokens, cols: across, dim, .. } = grid;
+                format!("latent tokens [{tokens}×{across}, {dim}]: {maps} maps of {rows}×{cols}")
+            }
             None => format!("embedding [{}]", input.dim),
         },
     ));
@@ -153,6 +162,8 @@ fn inspect(head: &Head, bytes: u64) -> String {
         "interval",
         match interval {
             Some(i) => {
+                let unit =
+                    if matches!(kind, Kind::Kernel(_)) { "of the frame's own deviation" } else { unit };
                 format!("{:.0} %: {} to +{} {unit}", 100.0 * i.level, digits(i.lower), digits(i.upper))
             }
             None => "none, too few labels".to_owned(),
@@ -187,6 +198,10 @@ fn kind_name(kind: &Kind) -> String {
     match kind {
         Kind::Linear => "linear".to_owned(),
         Kind::Mlp => "mlp".to_owned(),
+        Kind::Departures => "departures from the background".to_owned(),
+        Kind::Trees(options) => format!("trees (scales {})", options.scales),
+        Kind::Kernel(Likeness::Gaussian) => "kernel (Gaussian likeness)".to_owned(),
+        Kind::Kernel(Likeness::Laplace) => "kernel (Laplace likeness)".to_owned(),
         Kind::Tokens(options) => format!("tokens ({:?} response)", options.response).to_lowercase(),
     }
 }

@@ -44,6 +44,8 @@ pub struct EmbeddingsFile {
     pub embedding: Vec<f32>,
     /// Shape of one frame's latent-token grid, if the file has tokens.
     pub grid: Option<GridShape>,
+    /// Cells along one side of a latent token: the grid is `dim / cells²` maps of `[rows·cells, cols·cells]`.
+    pub cells: u32,
     /// The latent tokens, `[n, rows·cols, grid.dim]`, if the file has them (stored as f16).
     pub tokens: Option<Vec<f32>>,
 }
@@ -86,8 +88,8 @@ impl EmbeddingsFile {
                 Some(numbers(&mut reader, count, |bytes| f16::from_le_bytes(bytes).to_f32()).map_err(io)?)
             }
         };
-        let Header { space, uplink, model, ids, captured_at, dim, grid, .. } = header;
-        Ok(Self { space, uplink, model, ids, captured_at, dim, embedding, grid, tokens })
+        let Header { space, uplink, model, ids, captured_at, dim, grid, cells, .. } = header;
+        Ok(Self { space, uplink, model, ids, captured_at, dim, embedding, grid, cells, tokens })
     }
 
     /// Frames in the file, n.
@@ -141,6 +143,7 @@ pub(super) struct Header {
     pub(super) skipped: Vec<Skipped>,
     pub(super) dim: usize,
     pub(super) grid: Option<GridShape>,
+    pub(super) cells: u32,
 }
 
 /// The safetensors header as written.
@@ -164,6 +167,12 @@ struct Grid {
     rows: u32,
     cols: u32,
     dim: u32,
+    #[serde(default = "one")]
+    cells: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl Header {
@@ -210,7 +219,11 @@ impl Header {
             .map(|grid| serde_json::from_str(grid))
             .transpose()
             .map_err(wrong("grid"))?;
-        let grid = grid.map(|Grid { rows, cols, dim }| GridShape { rows, cols, dim });
+        let cells = grid.as_ref().map_or(1, |grid| grid.cells);
+        if let Some(dim) = grid.as_ref().map(|grid| grid.dim).filter(|dim| !divides(cells, *dim)) {
+            return Err(format!("its latent tokens of {dim} numbers cannot be {cells}×{cells} cells"));
+        }
+        let grid = grid.map(|Grid { rows, cols, dim, .. }| GridShape { rows, cols, dim });
         let [n, dim] = raw.embedding.shape[..] else {
             return Err(format!(
                 "`embedding` has the shape {:?} instead of [frames, numbers]",
@@ -247,6 +260,7 @@ impl Header {
             skipped,
             dim,
             grid,
+            cells,
         })
     }
 
@@ -260,10 +274,16 @@ impl Header {
             frames_digest: self.frames_digest.clone(),
             dim: self.dim,
             tokens: self.grid.map(|grid| (grid.rows, grid.cols, grid.dim)),
+            cells: self.grid.map_or(plan.cells, |_| self.cells),
             ..plan.clone()
         };
         then.difference(plan)
     }
+}
+
+/// Whether `dim` numbers can be whole maps of `cells × cells`.
+fn divides(cells: u32, dim: u32) -> bool {
+    cells.checked_mul(cells).is_some_and(|area| area > 0 && dim.is_multiple_of(area))
 }
 
 /// Checks one tensor's place and returns where its bytes end.

@@ -307,6 +307,7 @@ mod tests {
             frames_digest: String::new(),
             dim: 3,
             tokens: None,
+            cells: 1,
             batch: 2,
         }
     }

@@ -28,9 +28,16 @@ pub(super) struct Plan {
     pub(super) dim: usize,
     /// Rows, columns and numbers of a latent token, if tokens are kept.
     pub(super) tokens: Option<(u32, u32, u32)>,
+    /// Cells along one side of a latent token; 1 in files from before there were more.
+    #[serde(default = "one")]
+    pub(super) cells: u32,
     /// Frames in a batch. Part of the plan because a batch of another size rounds differently: a run that is
     /// continued keeps the size it began with.
     pub(super) batch: usize,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl Plan {
@@ -45,6 +52,7 @@ impl Plan {
             frames_digest: digest(frames)?,
             dim: info.embed_dim,
             tokens: config.tokens.then_some((rows as u32, cols as u32, dim as u32)),
+            cells: info.cells as u32,
             batch: config.batch.unwrap_or(info.max_batch).max(1),
         })
     }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use protocol::GridShape;
 use serde_json::json;
 use shared::frames::FrameRef;
 
@@ -103,7 +104,7 @@ fn header(frames: &[FrameRef], part: &Part, skipped: &[Skipped]) -> Vec<u8> {
         json!({"dtype": "F32", "shape": [n, plan.dim], "data_offsets": [0, embedding_bytes]}),
     )]);
     if let Some(grid) = plan.grid() {
-        metadata.insert("grid", json!({"rows": grid.rows, "cols": grid.cols, "dim": grid.dim}).to_string());
+        metadata.insert("grid", grid_json(grid, plan.cells));
         let end = embedding_bytes + n * plan.token_values() * 2;
         let shape = [n, grid.rows as usize * grid.cols as usize, grid.dim as usize];
         tensors.insert(
@@ -115,6 +116,16 @@ fn header(frames: &[FrameRef], part: &Part, skipped: &[Skipped]) -> Vec<u8> {
     let mut json = json!(tensors).to_string().into_bytes();
     json.resize(json.len().next_multiple_of(8), b' '); // tensors start at a multiple of 8, as safetensors asks
     [&(json.len() as u64).to_le_bytes()[..], &json].concat()
+}
+
+/// `cells` is written where it says something: files of tokens without cells stay as they always were.
+fn grid_json(grid: GridShape, cells: u32) -> String {
+    let GridShape { rows, cols, dim } = grid;
+    let mut json = json!({"rows": rows, "cols": cols, "dim": dim});
+    if cells != 1 {
+        json["cells"] = cells.into();
+    }
+    json.to_string()
 }
 
 fn fill(path: &Path, header: &[u8], part: &Part) -> io::Result<()> {

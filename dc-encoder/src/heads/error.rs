@@ -83,11 +83,30 @@ pub enum TrainError {
         /// Their value.
         value: f64,
     },
-    /// A token head, and no tokens.
+    /// A head that reads the latent grid, and no tokens.
     #[error(
-        "--kind tokens reads the latent-token grid, which the embeddings file does not hold: embed again with `--tokens`"
+        "--kind {kind} reads the latent-token grid, which the embeddings file does not hold: embed again with `--tokens`"
     )]
-    NoTokens,
+    NoTokens {
+        /// The kind asked for.
+        kind: &'static str,
+    },
+    /// A kind that cannot learn a task.
+    #[error("--kind {kind} answers with one number, which is no {task}: use another kind, or auto")]
+    WrongTask {
+        /// The kind asked for.
+        kind: &'static str,
+        /// The task.
+        task: &'static str,
+    },
+    /// A camera that never sees anything but its background.
+    #[error(
+        "nothing departs from the background in the {frames} frames that were looked at: embed frames that differ"
+    )]
+    NothingDeparts {
+        /// Frames looked at.
+        frames: usize,
+    },
     /// An embedding is not a number.
     #[error(
         "the embedding of frame `{file}` is not finite: embed it again; if that does not help, the model is broken"

@@ -1,7 +1,7 @@
 //! Labels: CSV with a header or JSON lines, one frame a row, checked as they are read.
 //!
-//! A row has `file` (the frame's path as it was embedded) and the task's column: `count`, a number from 0 up, or
-//! `minute_of_day`, a number in `[0, 1440)`. Other columns are left alone. Rows are in time order.
+//! A row has `file` (the frame's path as it was embedded) and the task's column: `count`, a number from 0 up,
+//! `minute_of_day`, a number in `[0, 1440)`, or `value`, any number. Other columns are left alone. Rows are in time order.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -107,6 +107,7 @@ pub fn column(task: Task) -> &'static str {
     match task {
         Task::Count => "count",
         Task::TimeOfDay => "minute_of_day",
+        Task::Scalar => "value",
     }
 }
 
@@ -197,6 +198,7 @@ impl Reader<'_> {
             return Err(self.line(line, "`file` is empty".to_owned()));
         }
         let (ok, want) = match self.task {
+            Task::Scalar => (value.is_finite(), "a finite number".to_owned()),
             Task::Count => (value.is_finite() && value >= 0.0, "a number from 0 up".to_owned()),
             Task::TimeOfDay => {
                 ((0.0..DAY_MINUTES).contains(&value), format!("a number from 0 to below {DAY_MINUTES}"))

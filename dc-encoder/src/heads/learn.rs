@@ -1,15 +1,18 @@
-//! The three learners behind one face: labelled embeddings in, a head's tensors and held-out answers out.
+//! What all learners share, and the networks among them: labelled embeddings in, a head's tensors and held-out answers out.
 
 use std::collections::BTreeMap;
 
 use candle_core::Result as CandleResult;
 use rand_distr::{Distribution, StandardNormal};
-use shared::head::{Grid, Kind, TensorData, Tokens};
+use shared::head::{Kind, TensorData, Tokens};
 
 use super::background::{Background, Directions, TokenSet};
 use super::error::TrainError;
+use super::folds;
+use super::frames::GridFrames;
 use super::network::{self, Dense, Mlp, MlpRecipe, Scale, Schedule};
 use super::ridge;
+use super::score::mean;
 use super::target::Target;
 use super::tokens::TokenRecipe;
 
@@ -52,10 +55,14 @@ const TOKEN_SCHEDULE: Schedule = Schedule {
 #[derive(Debug)]
 pub(super) struct Learned {
     pub(super) kind: Kind,
+    /// Whether the head reads the latent grid instead of the embedding.
+    pub(super) reads_grid: bool,
     pub(super) tensors: BTreeMap<String, TensorData>,
     pub(super) self_test_input: Vec<f32>,
     /// Each training row's answer from the fold that did not see it.
     pub(super) answers: Vec<f64>,
+    /// Deviations that the head itself states with those answers, if its kind does.
+    pub(super) deviations: Option<Vec<f64>>,
     /// What was chosen, in words.
     pub(super) choice: String,
 }
@@ -69,6 +76,19 @@ pub(super) struct Labelled<'a> {
     pub(super) seed: u64,
 }
 
+impl Labelled<'_> {
+    /// Absolute error of each row's answer.
+    pub(super) fn errors(&self, answers: &[f64]) -> Vec<f64> {
+        self.values.iter().zip(answers).map(|(v, a)| self.target.residual(*v, *a).abs()).collect()
+    }
+
+    /// Mean absolute error in each fold of the cross-validation.
+    pub(super) fn fold_errors(&self, answers: &[f64]) -> Vec<f64> {
+        let errors = self.errors(answers);
+        folds::contiguous(errors.len()).into_iter().map(|fold| mean(&errors[fold.held])).collect()
+    }
+}
+
 /// Closed-form ridge.
 pub(super) fn linear(data: &Labelled<'_>, one_standard_error: bool) -> Result<Learned, TrainError> {
     let ridge_data = ridge::Data { rows: data.rows, values: data.values, target: data.target };
@@ -80,6 +100,8 @@ pub(super) fn linear(data: &Labelled<'_>, one_standard_error: bool) -> Result<Le
     tensors.insert("bias".into(), TensorData::f32(&[width], &narrow(&fitted.bias)));
     Ok(Learned {
         kind: Kind::Linear,
+        reads_grid: false,
+        deviations: None,
         tensors,
         self_test_input: synthetic(&narrow(&fitted.mean), &narrow(&fitted.std), data.seed),
         answers,
@@ -98,6 +120,8 @@ pub(super) fn mlp(data: &Labelled<'_>) -> Result<Learned, TrainError> {
     tensors.extend(mlp_tensors(&fit.network, &fit.scale)?);
     Ok(Learned {
         kind: Kind::Mlp,
+        reads_grid: false,
+        deviations: None,
         tensors,
         self_test_input: synthetic(&narrow(&mean), &narrow(&std), data.seed),
         answers: fit.answers,
@@ -105,35 +129,28 @@ pub(super) fn mlp(data: &Labelled<'_>) -> Result<Learned, TrainError> {
     })
 }
 
-/// The frames a token head learns from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct TokenFrames<'a> {
-    pub(super) set: TokenSet<'a>,
-    pub(super) grid: Grid,
-    /// Frames the background is learned from; no labels needed.
-    pub(super) background: &'a [usize],
-    /// Frame of each labelled row.
-    pub(super) labelled: &'a [usize],
-}
-
 /// A response shared by all tokens, summed over the grid.
-pub(super) fn tokens(data: &Labelled<'_>, frames: &TokenFrames<'_>) -> Result<Learned, TrainError> {
-    let background = Background::learn(&frames.set, frames.background);
-    let directions = Directions::learn(&frames.set, &background, frames.background, TOKEN_DIRECTIONS)?;
-    let features = directions.features(&frames.set, &background, frames.labelled)?;
-    let recipe = TokenRecipe { features, grid: frames.grid, hidden: TOKEN_HIDDEN, target: data.target };
-    let batch = (TOKEN_BATCH / frames.grid.tokens()).max(8);
+pub(super) fn tokens(data: &Labelled<'_>, frames: &GridFrames<'_>) -> Result<Learned, TrainError> {
+    let grid = frames.grid;
+    let set = TokenSet { values: frames.all_tokens(), tokens: grid.tokens(), dim: grid.dim as usize };
+    let background = Background::learn(&set, &frames.unlabelled);
+    let directions = Directions::learn(&set, &background, &frames.unlabelled, TOKEN_DIRECTIONS)?;
+    let features = directions.features(&set, &background, &frames.labelled)?;
+    let recipe = TokenRecipe { features, grid, hidden: TOKEN_HIDDEN, target: data.target };
+    let batch = (TOKEN_BATCH / grid.tokens()).max(8);
     let schedule = Schedule { seed: data.seed, batch, ..TOKEN_SCHEDULE };
     let fit = network::train(&recipe, data.values, data.target, &schedule)?;
     Ok(Learned {
         kind: Kind::Tokens(Tokens { response: fit.network.response(), background: true, departure: true }),
+        reads_grid: true,
+        deviations: None,
         tensors: fit.network.tensors(&fit.scale, &background, &directions)?,
         self_test_input: synthetic(&background.mean, &background.std, data.seed),
         answers: fit.answers,
         choice: format!(
             "{TOKEN_HIDDEN} hidden units per token, {}, background of {} frames",
             steps_text(fit.steps),
-            frames.background.len()
+            frames.unlabelled.len()
         ),
     })
 }
@@ -159,13 +176,20 @@ fn mlp_tensors(network: &Mlp, scale: &Scale) -> CandleResult<BTreeMap<String, Te
     Ok(names.into_iter().zip([weight1, bias1, weight2, bias2]).collect())
 }
 
-fn norm_tensors(mean: &[f64], std: &[f64]) -> BTreeMap<String, TensorData> {
+pub(super) fn norm_tensors(mean: &[f64], std: &[f64]) -> BTreeMap<String, TensorData> {
     let tensor = |values: &[f64]| TensorData::f32(&[values.len()], &narrow(values));
     BTreeMap::from([("norm.mean".to_owned(), tensor(mean)), ("norm.std".to_owned(), tensor(std))])
 }
 
-fn narrow(values: &[f64]) -> Vec<f32> {
+pub(super) fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|v| *v as f32).collect()
+}
+
+/// A self-test input that looks like these rows.
+pub(super) fn self_test_like(rows: &[&[f32]], seed: u64) -> Vec<f32> {
+    let all: Vec<usize> = (0..rows.len()).collect();
+    let (mean, std) = ridge::standardise(rows, &all);
+    synthetic(&narrow(&mean), &narrow(&std), seed)
 }
 
 /// A self-test input that looks like a frame's, and is none: a head file must not carry anyone's picture.

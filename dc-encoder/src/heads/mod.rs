@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! embeddings file ─┐
-//!                  ├─► join (labels) ─► learner: ridge │ mlp │ tokens ─► head file ─► score
-//! labels file ─────┘                    cross-validated in folds contiguous in time
+//!                  ├─► join (labels) ─► kinds: departures │ linear │ kernel │ trees │ mlp │ tokens ─► head file
+//! labels file ─────┘                    cross-validated in folds contiguous in time, auto takes the best  ─► score
 //! ```
 //! Neighbouring frames of a fixed camera are nearly the same frame. Everything here that holds frames out holds
 //! out contiguous stretches of time ([`folds`]), and everything that states an uncertainty resamples blocks of
 //! time ([`score`]).
 
 pub mod background;
+mod departures;
 pub mod error;
 pub mod folds;
+mod frames;
 pub mod join;
+mod kernel;
+mod kinds;
 pub mod labels;
 mod learn;
 pub mod network;
@@ -22,9 +26,11 @@ pub mod score;
 pub mod target;
 pub mod tokens;
 pub mod train;
+mod trees;
 mod tridiagonal;
 
 pub use error::TrainError;
+pub use kinds::{KindChoice, Tried};
 pub use labels::{LabelError, Labels, Rows};
 pub use report::Report;
-pub use train::{KindChoice, Options, Trained, save, train};
+pub use train::{Options, Trained, save, train};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use shared::head::{HeldOut, IntervalOffsets, Task};
 
-use super::train::KindChoice;
+use super::kinds::{KindChoice, Tried};
 
 /// How a training went. `Display` gives lines for people.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,8 +13,10 @@ pub struct Report {
     pub task: Task,
     /// Unit of answers and errors.
     pub unit: String,
-    /// Which network.
+    /// Which kind of head.
     pub kind: KindChoice,
+    /// The kinds that were tried, when there was a choice.
+    pub tried: Vec<Tried>,
     /// What cross-validation chose, in words.
     pub choice: String,
     /// Labelled frames that were trained on.
@@ -43,6 +45,7 @@ pub fn task_name(task: Task) -> &'static str {
     match task {
         Task::Count => "count",
         Task::TimeOfDay => "time of day",
+        Task::Scalar => "value",
     }
 }
 
@@ -55,14 +58,33 @@ pub fn digits(value: f64) -> String {
     }
 }
 
+impl Report {
+    /// One line for each kind that was tried.
+    fn fmt_tried(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tried.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "tried in cross-validation over stretches of time, simplest first:")?;
+        for Tried { kind, score, took } in &self.tried {
+            let mark = if *kind == self.kind { "← chosen" } else { "" };
+            let score = match score {
+                Ok((error, standard_error)) => {
+                    format!("MAE {} ± {} {}", digits(*error), digits(*standard_error), self.unit)
+                }
+                Err(reason) => reason.clone(),
+            };
+            let line = format!("  {:<10} {score:<24} {:>5.1} s  {mark}", kind.name(), took.as_secs_f64());
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { held_out, unit, .. } = self;
-        let kind = match self.kind {
-            KindChoice::Linear => "linear",
-            KindChoice::Mlp => "mlp",
-            KindChoice::Tokens => "token",
-        };
+        self.fmt_tried(f)?;
+        let kind = self.kind.name();
         let (labelled, embedded) = (self.labelled, self.embedded);
         writeln!(f, "{kind} head on {labelled} labelled of {embedded} embedded frames: {}", self.choice)?;
         writeln!(
@@ -83,10 +105,11 @@ impl fmt::Display for Report {
         match &self.interval {
             Some(i) => writeln!(
                 f,
-                "  answers carry a {:.0} % interval of {} to +{} {unit}, from cross-validation",
+                "  answers carry a {:.0} % interval of {} to +{} {}, from cross-validation",
                 100.0 * i.level,
                 digits(i.lower),
-                digits(i.upper)
+                digits(i.upper),
+                if self.kind == KindChoice::Kernel { "of the frame's own deviation" } else { unit }
             )?,
             None => writeln!(f, "  answers carry no interval: that takes at least 19 labels")?,
         }

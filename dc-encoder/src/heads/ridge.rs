@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::error::TrainError;
 use super::folds::{self, Fold};
-use super::score::mean;
+use super::score::{mean, standard_error};
 use super::target::Target;
 use super::tridiagonal::Tridiagonal;
 
@@ -200,10 +200,4 @@ fn transposed_product(z: &[f64], x: &[f64], d: usize) -> Vec<f64> {
         row.iter().zip(&mut product).for_each(|(z, p)| *p += z * x);
     }
     product
-}
-
-fn standard_error(values: &[f64]) -> f64 {
-    let (n, centre) = (values.len() as f64, mean(values));
-    let variance = values.iter().map(|v| (v - centre).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    (variance / n).sqrt()
 }

@@ -38,6 +38,24 @@ pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
+/// Standard error of the mean of independent values.
+pub fn standard_error(values: &[f64]) -> f64 {
+    let (n, centre) = (values.len() as f64, mean(values));
+    let variance = values.iter().map(|v| (v - centre).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    (variance / n).sqrt()
+}
+
+/// Of errors by fold, `[choices][folds]`, in order of preference: the first whose mean is within `margin` standard
+/// errors of its difference to the best.
+pub fn first_not_beaten(errors: &[Vec<f64>], margin: f64) -> usize {
+    let best = (0..errors.len()).min_by(|a, b| mean(&errors[*a]).total_cmp(&mean(&errors[*b]))).unwrap_or(0);
+    let close = |at: &usize| {
+        let worse: Vec<f64> = errors[*at].iter().zip(&errors[best]).map(|(a, b)| a - b).collect();
+        mean(&worse) <= margin * standard_error(&worse)
+    };
+    (0..errors.len()).find(close).unwrap_or(best)
+}
+
 /// 95 % interval of the mean of a dependent series.
 ///
 /// The bootstrap means are centred on their own average before the quantiles are taken (Lahiri 2003, §2.7):
@@ -177,6 +195,15 @@ mod tests {
         assert!(singles < 0.6, "{singles}");
         let independent = coverage(400, 0.0, block_length);
         assert!((0.92..=0.98).contains(&independent), "{independent}");
+    }
+
+    #[test]
+    fn an_earlier_choice_stays_unless_clearly_beaten() {
+        let [a, b] = [vec![1.0, 2.0, 3.0, 2.0, 2.0], vec![0.9, 2.2, 2.7, 2.1, 1.8]];
+        assert_eq!(first_not_beaten(&[a.clone(), b.clone()], 1.0), 0);
+        assert_eq!(first_not_beaten(&[b, a.clone()], 1.0), 0);
+        let clearly: Vec<f64> = a.iter().map(|x| 0.5 * x).collect();
+        assert_eq!(first_not_beaten(&[a, clearly], 2.0), 1);
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl Target {
     pub fn of(task: Task) -> Self {
         match task {
             Task::Count => Self::Scalar { min: Some(0.0) },
+            Task::Scalar => Self::Scalar { min: None },
             Task::TimeOfDay => Self::Circular { period: DAY_MINUTES },
         }
     }

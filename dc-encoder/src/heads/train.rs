@@ -4,16 +4,17 @@ use std::io::Write;
 use std::path::Path;
 
 use shared::head::{
-    self, Grid, Head, HeldOut, Input, InputSpec, IntervalOffsets, Manifest, SelfTestTolerance, Task,
+    self, Head, HeldOut, Input, InputSpec, IntervalOffsets, Manifest, SelfTestTolerance, Task,
 };
 
-use super::background::TokenSet;
 use super::error::TrainError;
 use super::folds;
+use super::frames::{self, GridFrames};
 use super::join::{Sample, join};
+use super::kinds::{KindChoice, Material};
 use super::labels::{Label, Labels, Rows};
-use super::learn::{self, Labelled, Learned, TokenFrames};
-use super::report::Report;
+use super::learn::{Labelled, Learned};
+use super::report::{Report, task_name};
 use super::score::{self, Mae};
 use super::target::Target;
 use crate::embed::EmbeddingsFile;
@@ -30,23 +31,12 @@ const INTERVAL_LEVEL: f64 = 0.9;
 /// Allowed relative difference of the self-test between machines: f32 sums in another order differ by 1e-5.
 const SELF_TEST_TOLERANCE: f64 = 1e-3;
 
-/// Which network to train.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum KindChoice {
-    /// Ridge regression on the embedding
-    Linear,
-    /// A perceptron with one hidden layer on the embedding
-    Mlp,
-    /// A small network's response summed over the latent tokens; needs `embed --tokens`
-    Tokens,
-}
-
 /// What to train, on which rows.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What the labels mean.
     pub task: Task,
-    /// Which network.
+    /// Which kind of head.
     pub kind: KindChoice,
     /// Name of the head.
     pub name: String,
@@ -56,10 +46,35 @@ pub struct Options {
     pub rows: Option<Rows>,
     /// Rows to score on; the score is cross-validated when none.
     pub test: Option<Rows>,
+    /// Frames of the embeddings file that may be looked at without their labels, for what a camera usually sees;
+    /// all but the test rows' when none.
+    pub pool: Option<Vec<usize>>,
     /// Prefer the strongest ridge within one standard error of the best.
     pub one_standard_error: bool,
     /// Seed of everything random.
     pub seed: u64,
+}
+
+impl Options {
+    /// Everything at its default for a task.
+    pub fn new(task: Task) -> Self {
+        let (name, unit) = match task {
+            Task::Count => ("people-count", "people"),
+            Task::TimeOfDay => ("time-of-day", "min"),
+            Task::Scalar => ("value", "units"),
+        };
+        Self {
+            task,
+            kind: KindChoice::Auto,
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            rows: None,
+            test: None,
+            pool: None,
+            one_standard_error: false,
+            seed: 0,
+        }
+    }
 }
 
 /// A trained head.
@@ -80,17 +95,17 @@ pub fn train(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options) ->
     let target = Target::of(options.task);
     let rows: Vec<&[f32]> = split.train.iter().map(|s| embeddings.row(s.frame)).collect();
     let values: Vec<f64> = split.train.iter().map(|s| s.value).collect();
-    let data = Labelled { rows: &rows, values: &values, target, seed: options.seed };
-    let learned = match options.kind {
-        KindChoice::Linear => learn::linear(&data, options.one_standard_error)?,
-        KindChoice::Mlp => learn::mlp(&data)?,
-        KindChoice::Tokens => learn_tokens(embeddings, &split, &data)?,
+    let material = Material {
+        data: Labelled { rows: &rows, values: &values, target, seed: options.seed },
+        frames: split.grids(embeddings, options)?,
+        task: task_name(options.task),
+        one_standard_error: options.one_standard_error,
     };
+    let (kind, learned, tried) = material.learn(options.kind)?;
     let residuals = residuals(target, &values, &learned.answers);
-    let offsets = score::residual_quantiles(&residuals, INTERVAL_LEVEL);
     let mut manifest = manifest(embeddings, labels, options, &learned);
     manifest.trained.frames = split.train.len() as u64;
-    manifest.interval = offsets.map(|[lower, upper]| IntervalOffsets { level: INTERVAL_LEVEL, lower, upper });
+    manifest.interval = interval(&residuals, learned.deviations.as_deref());
 
     let seal = |manifest: &Manifest| head::seal(manifest, learned.tensors.clone(), &learned.self_test_input);
     let (score, held_out) = if split.test.is_empty() {
@@ -104,8 +119,9 @@ pub fn train(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options) ->
     let report = Report {
         task: options.task,
         unit: options.unit.clone(),
-        kind: options.kind,
+        kind,
         choice: learned.choice,
+        tried,
         labelled: split.train.len(),
         embedded: embeddings.len(),
         block: score.block,
@@ -149,6 +165,21 @@ impl Split {
             None => Ok(split),
         }
     }
+
+    /// The latent grids, for kinds that may read them. Unlabelled frames need no labels, but the frames the head is
+    /// scored on are not looked at.
+    fn grids<'a>(
+        &self,
+        embeddings: &'a EmbeddingsFile,
+        options: &Options,
+    ) -> Result<Option<GridFrames<'a>>, TrainError> {
+        if !options.kind.may_read_grid() {
+            return Ok(None);
+        }
+        let mut unlabelled = options.pool.clone().unwrap_or_else(|| (0..embeddings.len()).collect());
+        unlabelled.retain(|frame| self.test.binary_search_by_key(frame, |s| s.frame).is_err());
+        GridFrames::new(embeddings, unlabelled, self.train.iter().map(|s| s.frame).collect())
+    }
 }
 
 fn select<'a>(
@@ -161,29 +192,17 @@ fn select<'a>(
     rows.map(|rows| labels.rows.get(rows.0.clone()).ok_or_else(|| beyond(rows))).transpose()
 }
 
-fn learn_tokens(
-    embeddings: &EmbeddingsFile,
-    split: &Split,
-    data: &Labelled<'_>,
-) -> Result<Learned, TrainError> {
-    let (Some(values), Some(grid)) = (&embeddings.tokens, embeddings.grid) else {
-        return Err(TrainError::NoTokens);
+/// Offsets that hold the stated share of held-out residuals; in the head's own deviations where it states them.
+fn interval(residuals: &[f64], deviations: Option<&[f64]>) -> Option<IntervalOffsets> {
+    let scaled: Vec<f64> = match deviations {
+        Some(deviations) => residuals.iter().zip(deviations).map(|(r, d)| r / d).collect(),
+        None => residuals.to_vec(),
     };
-    let grid = Grid { rows: grid.rows, cols: grid.cols, dim: grid.dim };
-    let set = TokenSet { values, tokens: grid.tokens(), dim: grid.dim as usize };
-    // The background needs no labels, but it may not look at the frames the head is scored on.
-    let mut background: Vec<usize> = (0..embeddings.len()).collect();
-    background.retain(|frame| split.test.binary_search_by_key(frame, |s| s.frame).is_err());
-    let broken = |frame: &&usize| !set.frame(**frame).iter().all(|x| x.is_finite());
-    if let Some(frame) = background.iter().find(broken) {
-        return Err(TrainError::NotFinite { file: embeddings.ids[*frame].clone() });
-    }
-    let labelled: Vec<usize> = split.train.iter().map(|s| s.frame).collect();
-    learn::tokens(data, &TokenFrames { set, grid, background: &background, labelled: &labelled })
+    let offsets = score::residual_quantiles(&scaled, INTERVAL_LEVEL);
+    offsets.map(|[lower, upper]| IntervalOffsets { level: INTERVAL_LEVEL, lower, upper })
 }
 
 fn manifest(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options, learned: &Learned) -> Manifest {
-    let grid = embeddings.grid.map(|g| Grid { rows: g.rows, cols: g.cols, dim: g.dim });
     Manifest {
         format: head::FORMAT,
         name: options.name.clone(),
@@ -192,7 +211,7 @@ fn manifest(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options, lea
         input: InputSpec {
             space: embeddings.space.to_string(),
             dim: u32::try_from(embeddings.dim).unwrap_or(u32::MAX),
-            grid: grid.filter(|_| options.kind == KindChoice::Tokens),
+            grid: frames::grid(embeddings).filter(|_| learned.reads_grid),
         },
         output: Target::of(options.task).output(&options.unit),
         interval: None,
@@ -232,10 +251,9 @@ fn tested(
     (target, values): (Target, &[f64]),
     options: &Options,
 ) -> Result<(Mae, HeldOut), TrainError> {
-    let size = embeddings.grid.map_or(0, |g| g.rows as usize * g.cols as usize * g.dim as usize);
     let answer = |sample: &Sample| {
-        let tokens = embeddings.tokens.as_ref().map(|all| &all[sample.frame * size..][..size]);
-        let input = Input { embedding: embeddings.row(sample.frame), tokens };
+        let input =
+            Input { embedding: embeddings.row(sample.frame), tokens: embeddings.token_row(sample.frame) };
         let failed = |source| TrainError::Answer {
             file: embeddings.ids[sample.frame].clone(),
             source: Box::new(source),

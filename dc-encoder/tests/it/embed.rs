@@ -34,6 +34,7 @@ impl Fake {
             space: SpaceId([7; 32]),
             embed_dim: 5,
             grid: (2, 3, 4),
+            cells: 1,
             input: (12, 18),
             max_batch: BATCH,
         };
@@ -212,6 +213,7 @@ fn tokens_are_kept_where_asked() {
     run(&Config { tokens: true, ..place.config("out") }, &mut Fake::new()).unwrap();
     let file = EmbeddingsFile::open(&place.path("out")).unwrap();
     assert_eq!(file.grid, Some(GridShape { rows: 2, cols: 3, dim: 4 }));
+    assert_eq!(file.cells, 1);
     assert_eq!(file.tokens.as_ref().unwrap().len(), FRAMES * 24);
     let expected = 9.0 / 8.0 - file.row(7)[0];
     assert!((file.token_row(7).unwrap()[9] - expected).abs() < 0.06, "f16 of {expected}");
@@ -220,6 +222,22 @@ fn tokens_are_kept_where_asked() {
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(tensors.tensor("embedding").unwrap().shape(), [FRAMES, 5]);
     assert_eq!(tensors.tensor("tokens").unwrap().shape(), [FRAMES, 6, 4]);
+}
+
+#[test]
+fn cells_of_a_token_are_kept_and_checked() {
+    let place = Place::new();
+    let mut fake = Fake::new();
+    fake.info.cells = 2;
+    run(&Config { tokens: true, ..place.config("out") }, &mut fake).unwrap();
+    assert_eq!(EmbeddingsFile::open(&place.path("out")).unwrap().cells, 2);
+    // Four numbers are no map of three times three; the header keeps its length.
+    let mut bytes = fs::read(place.path("out")).unwrap();
+    let at = bytes.windows(11).position(|window| window == br#"\"cells\":2"#).unwrap();
+    bytes[at + 10] = b'3';
+    fs::write(place.path("out"), bytes).unwrap();
+    let error = EmbeddingsFile::open(&place.path("out")).unwrap_err().to_string();
+    assert!(error.contains("4 numbers cannot be 3×3 cells"), "{error}");
 }
 
 /// The part file of a run that failed after `batches` batches.

@@ -58,11 +58,11 @@ fn ridge_agrees_with_scikit_learn() {
     }
 }
 
-fn normals(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+pub fn normals(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..n).map(|_| StandardNormal.sample(rng)).collect()
 }
 
-fn embeddings(dim: usize, embedding: Vec<f32>) -> EmbeddingsFile {
+pub fn embeddings(dim: usize, embedding: Vec<f32>) -> EmbeddingsFile {
     let n = embedding.len() / dim;
     EmbeddingsFile {
         space: SpaceId([7; 32]),
@@ -73,13 +73,14 @@ fn embeddings(dim: usize, embedding: Vec<f32>) -> EmbeddingsFile {
         dim,
         embedding,
         grid: None,
+        cells: 1,
         tokens: None,
     }
 }
 
 /// Writes labels for frames 0, 1, … and reads them back as a person's file.
-fn labels(task: Task, values: &[f64]) -> Labels {
-    let column = if task == Task::Count { "count" } else { "minute_of_day" };
+pub fn labels(task: Task, values: &[f64]) -> Labels {
+    let column = dc_encoder::heads::labels::column(task);
     let mut text = format!("file,{column}\n");
     for (i, value) in values.iter().enumerate() {
         text.push_str(&format!("{i:04}.jpg,{value}\n"));
@@ -94,31 +95,22 @@ fn read(text: &str, task: Task) -> Result<Labels, String> {
     Labels::read(&path, task).map_err(|error| error.to_string().replace(path.to_str().unwrap(), "labels"))
 }
 
-fn options(task: Task, kind: KindChoice) -> Options {
-    Options {
-        task,
-        kind,
-        name: "test-head".into(),
-        unit: "people".into(),
-        rows: None,
-        test: None,
-        one_standard_error: false,
-        seed: 1,
-    }
+pub fn options(task: Task, kind: KindChoice) -> Options {
+    Options { kind, name: "test-head".into(), unit: "people".into(), seed: 1, ..Options::new(task) }
 }
 
-fn rows(text: &str) -> Option<Rows> {
+pub fn rows(text: &str) -> Option<Rows> {
     Some(text.parse().unwrap())
 }
 
-fn head(trained: &Trained) -> Head {
+pub fn head(trained: &Trained) -> Head {
     let head = Head::from_bytes(&trained.bytes).unwrap();
     head.self_test().unwrap();
     head
 }
 
 /// 200 frames of 40 numbers whose count is a linear function of three of them, plus a little noise.
-fn planted() -> (EmbeddingsFile, Vec<f64>) {
+pub fn planted() -> (EmbeddingsFile, Vec<f64>) {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     let file = embeddings(40, normals(200 * 40, &mut rng));
     let values = (0..200).map(|i| {
@@ -326,6 +318,7 @@ fn a_wrong_labels_file_is_refused_with_its_line() {
             Task::Count,
             "labels: `a` is labelled twice, in line 2 and line 4; keep one",
         ),
+        ("file,value\na,inf\n", Task::Scalar, "labels line 2: `value` is inf, want a finite number"),
         ("file,count\n", Task::Count, "labels holds no labels"),
         ("", Task::Count, "labels: there is no column `file`, only "),
         (

@@ -3,6 +3,7 @@
 
 mod calibrate;
 mod embed;
+mod head_kinds;
 mod heads;
 mod model;
 mod pki;

@@ -175,6 +175,7 @@ impl Fake {
             space: SPACE,
             embed_dim: 4,
             grid: (2, 2, 3),
+            cells: 1,
             input: (16, 32),
             max_batch: 8,
         };

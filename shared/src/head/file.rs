@@ -15,7 +15,7 @@ use super::manifest::Manifest;
 /// Key of the manifest in the safetensors metadata.
 const MANIFEST_KEY: &str = "manifest";
 
-/// A tensor to be written: its shape and its numbers, little-endian, f32 or f16.
+/// A tensor to be written: its shape and its numbers, little-endian.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorData {
     shape: Vec<usize>,
@@ -28,6 +28,12 @@ impl TensorData {
     pub fn f32(shape: &[usize], values: &[f32]) -> Self {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Self { shape: shape.to_vec(), dtype: Dtype::F32, bytes }
+    }
+
+    /// A tensor of indices, row-major.
+    pub fn u32(shape: &[usize], values: &[u32]) -> Self {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self { shape: shape.to_vec(), dtype: Dtype::U32, bytes }
     }
 
     /// A tensor stored as f16, row-major; for backgrounds and self-test inputs, which need no more.
@@ -66,12 +72,31 @@ pub fn write(manifest: &Manifest, tensors: &BTreeMap<String, TensorData>) -> Res
     safetensors::serialize(tensors.iter(), Some(metadata)).map_err(container)
 }
 
-/// A tensor as read: shape and numbers widened to f32.
+/// A tensor as read.
 #[derive(Debug)]
 pub(super) struct Raw {
     pub(super) shape: Vec<usize>,
-    pub(super) values: Vec<f32>,
+    pub(super) numbers: Numbers,
 }
+
+/// A tensor's content: numbers widened to f32, or indices.
+#[derive(Debug)]
+pub(super) enum Numbers {
+    Real(Vec<f32>),
+    Index(Vec<u32>),
+}
+
+impl Numbers {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Real(values) => values.len(),
+            Self::Index(values) => values.len(),
+        }
+    }
+}
+
+/// Tensors that may be stored as f16.
+const HALF: [&str; 5] = ["token.mean", "token.std", "background", "support", "self_test.input"];
 
 /// The file's content, before anything is known about what the tensors mean.
 #[derive(Debug)]
@@ -109,20 +134,23 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Content, LoadError> {
     let file = SafeTensors::deserialize(bytes).map_err(container)?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.iter() {
-        let values = match view.dtype() {
-            Dtype::F32 => view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F16 => view.data().as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        let data = view.data();
+        let numbers = match view.dtype() {
+            Dtype::F32 => Numbers::Real(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+            Dtype::F16 => {
+                Numbers::Real(data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
+            }
+            Dtype::U32 => Numbers::Index(data.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect()),
             other => {
                 return Err(LoadError::Tensor {
                     head: manifest.name,
                     tensor: name.to_owned(),
                     got: format!("of type {other:?}"),
-                    want: "F32 (F16 for backgrounds and the self-test input)".to_owned(),
+                    want: "F32 (F16 for backgrounds and the self-test input, U32 for indices)".to_owned(),
                 });
             }
         };
-        let half_ok = matches!(name, "token.mean" | "token.std" | "self_test.input");
-        if view.dtype() == Dtype::F16 && !half_ok {
+        if view.dtype() == Dtype::F16 && !HALF.contains(&name) {
             return Err(LoadError::Tensor {
                 head: manifest.name,
                 tensor: name.to_owned(),
@@ -130,7 +158,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Content, LoadError> {
                 want: "F32".to_owned(),
             });
         }
-        tensors.insert(name.to_owned(), Raw { shape: view.shape().to_vec(), values });
+        tensors.insert(name.to_owned(), Raw { shape: view.shape().to_vec(), numbers });
     }
     Ok(Content { manifest, tensors })
 }

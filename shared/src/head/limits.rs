@@ -16,5 +16,23 @@ pub const MAX_DIM: u32 = 1 << 16;
 /// Most tokens in a grid; the finest preset has 8040.
 pub const MAX_TOKENS: u32 = 1 << 16;
 
+/// Most numbers in a latent grid; the finest preset has 4 million.
+pub const MAX_GRID_NUMBERS: u32 = 1 << 24;
+
+/// Most trees in a forest; past a few hundred the answer does not change.
+pub const MAX_TREES: u32 = 1 << 12;
+
+/// Most nodes, and most leaves, of a forest: 1000 trees grown on 1000 frames have 2 million.
+pub const MAX_NODES: u32 = 1 << 22;
+
+/// Most scales of the maps that trees read; the eighth is a 128th of the grid.
+pub const MAX_SCALES: u32 = 8;
+
+/// Most thresholds of a departures head.
+pub const MAX_THRESHOLDS: u32 = 64;
+
+/// Most frames a kernel head is likened to; their pairs take 4 MB.
+pub const MAX_SUPPORT: u32 = 1 << 10;
+
 /// Longest name of a head in characters.
 pub const MAX_NAME_CHARS: usize = 64;

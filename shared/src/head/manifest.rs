@@ -46,6 +46,8 @@ pub enum Task {
     Count,
     /// Local time of day, in minutes since midnight.
     TimeOfDay,
+    /// Any one number.
+    Scalar,
 }
 
 /// The networks a head file can hold. `O` is 1 for a scalar output and 2 for a circular one.
@@ -59,6 +61,41 @@ pub enum Kind {
     Mlp,
     /// Sum over the latent-token grid of one small network's response: see [`Tokens`].
     Tokens(Tokens),
+    /// Extremely randomised trees on the maps of the latent grid, or without a grid on the embedding: see [`Trees`].
+    Trees(Trees),
+    /// `bias + Σ_k Σ_row row_weight[k, row] · (places of the row whose largest |map − background| / scale over the
+    /// maps exceeds threshold[k])`, on the `M` maps `[R, C]` of the latent grid: `background [M, R, C]` (f32 or
+    /// f16), `scale [M]`, `threshold [K]`, `row_weight [K, R]`, `bias [1]`.
+    Departures,
+    /// `bias + weight · k(x)`, `k_i` the [`Likeness`] of the standardised embedding to `support[i]`: `norm.mean [D]`,
+    /// `norm.std [D]`, `support [S, D]` (f32 or f16), `width [1]`, `weight [O, S]`, `bias [O]`; and for the interval
+    /// `precision [S, S]` and `noise [1]`: the deviation around an answer is `√(1 − k·precision·k + noise)`, and the
+    /// manifest's interval is in such deviations.
+    Kernel(Likeness),
+}
+
+/// How alike two standardised embeddings are, by their distance over the width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Likeness {
+    /// `exp(−d² / (2·width²))`, d the Euclidean distance.
+    Gaussian,
+    /// `exp(−d / width)`, d the sum of absolute differences.
+    Laplace,
+}
+
+/// Options of the trees head: the mean over trees of the leaf that a frame's numbers lead to.
+///
+/// Its numbers are the embedding; or with a grid the maps of the latent grid, `[maps, rows, cols]`, followed by the
+/// same at coarser scales. Tensors, for `T` trees, `N` nodes and `F` leaves in all: `tree.root [T]` (indices of
+/// nodes), `tree.node [N, 3]` (indices), `tree.threshold [N]`, `tree.leaf [F, O]`. A node `(first, second, child)`
+/// sends a frame to node `child` when `number[first] − number[second] ≤ threshold` (`second` may be
+/// [`NO_SECOND`](super::NO_SECOND)) and to `child + 1` otherwise; with `child` 0 it is the leaf `first`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trees {
+    /// Scales of the maps, the grid itself included; each halves the one before. 1 without a grid.
+    pub scales: u32,
 }
 
 /// Options of the token head, `bias + Σ_t w(row of t) · r(fc2 · gelu(fc1 · f(x_t)))`, where `f(x_t)` is the
@@ -114,6 +151,21 @@ pub struct Grid {
     pub cols: u32,
     /// Numbers in a latent token.
     pub dim: u32,
+    /// Cells along one side of a latent token: its numbers are `dim / cells²` maps of `cells × cells` places
+    /// inside the patch, in the order (map, row, column), so that the grid is as many maps of
+    /// `[rows·cells, cols·cells]`.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub cells: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_one(cells: &u32) -> bool {
+    *cells == 1
 }
 
 impl Grid {
@@ -160,7 +212,7 @@ impl OutputKind {
 }
 
 /// `[value + lower, value + upper]` holds the true value with probability `level`, as measured by
-/// cross-validation on the training frames.
+/// cross-validation on the training frames. For a kernel head both are times the deviation of the frame at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IntervalOffsets {
@@ -294,14 +346,21 @@ impl Manifest {
             dim,
             format!("1..={}", limits::MAX_DIM),
         )?;
-        let wants_grid = matches!(self.kind, Kind::Tokens(_));
         let got = if self.input.grid.is_some() { "a grid" } else { "none" };
-        let want = if wants_grid {
-            "a grid, as a token head reads one"
-        } else {
-            "none, as only a token head reads it"
+        let (fits, want) = match self.kind {
+            Kind::Tokens(_) | Kind::Departures => {
+                (self.input.grid.is_some(), "a grid, as this kind of head reads one")
+            }
+            Kind::Linear | Kind::Mlp | Kind::Kernel(_) => {
+                (self.input.grid.is_none(), "none, as this kind of head reads the embedding")
+            }
+            Kind::Trees(_) => (true, ""),
         };
-        self.check(self.input.grid.is_some() == wants_grid, "input.grid", got, want)?;
+        self.check(fits, "input.grid", got, want)?;
+        if let Kind::Trees(Trees { scales }) = self.kind {
+            let most = if self.input.grid.is_some() { limits::MAX_SCALES } else { 1 };
+            self.check((1..=most).contains(&scales), "kind.trees.scales", scales, format!("1..={most}"))?;
+        }
         if let Some(grid) = self.input.grid {
             for (field, value) in
                 [("input.grid.rows", grid.rows), ("input.grid.cols", grid.cols), ("input.grid.dim", grid.dim)]
@@ -320,6 +379,20 @@ impl Manifest {
                 "input.grid",
                 format!("{}×{} tokens", grid.rows, grid.cols),
                 format!("at most {} tokens", limits::MAX_TOKENS),
+            )?;
+            let numbers = tokens * u64::from(grid.dim);
+            self.check(
+                numbers <= u64::from(limits::MAX_GRID_NUMBERS),
+                "input.grid",
+                format!("{numbers} numbers"),
+                format!("at most {}", limits::MAX_GRID_NUMBERS),
+            )?;
+            let area = u64::from(grid.cells) * u64::from(grid.cells);
+            self.check(
+                area > 0 && u64::from(grid.dim).is_multiple_of(area),
+                "input.grid.cells",
+                grid.cells,
+                format!("a number whose square divides the {} numbers of a token", grid.dim),
             )?;
         }
         Ok(())

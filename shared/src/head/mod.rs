@@ -6,18 +6,26 @@
 //! ```
 //! A head is read and written here, and run here, on the CPU. Training is `dc-encoder`'s.
 
+mod departures;
 mod error;
 mod file;
+mod kernel;
 pub mod limits;
 mod manifest;
+mod maps;
 mod network;
 mod run;
+mod tensors;
+mod trees;
 
+pub use departures::{fired_by_row, largest_departures};
 pub use error::{HeadError, LoadError, SpaceMismatch};
 pub use file::{TensorData, write};
 pub use manifest::{
-    FORMAT, Grid, HeldOut, Input as InputSpec, IntervalOffsets, Kind, Manifest, Output, OutputKind, Response,
-    SelfTestTolerance, Task, Tokens, Trained,
+    FORMAT, Grid, HeldOut, Input as InputSpec, IntervalOffsets, Kind, Likeness, Manifest, Output, OutputKind,
+    Response, SelfTestTolerance, Task, Tokens, Trained, Trees,
 };
+pub use maps::{MapShape, pyramid, scales};
 pub use network::{append_rms, respond};
 pub use run::{Head, Input, Prediction, seal};
+pub use trees::NO_SECOND;

@@ -1,13 +1,14 @@
-//! The three networks a head can be, as candle tensors on the CPU.
-
-use std::collections::BTreeMap;
+//! What a head computes: small networks as candle tensors on the CPU, trees and departures as plain loops.
 
 use candle_core::{Device, Result as CandleResult, Tensor};
 
+use super::departures::Departures;
 use super::error::LoadError;
-use super::file::Raw;
+use super::kernel::Kernel;
 use super::limits;
 use super::manifest::{Grid, Kind, Manifest, Response, Tokens};
+use super::tensors::TensorSet;
+use super::trees::Forest;
 
 /// A head's network, every tensor checked.
 #[derive(Debug)]
@@ -15,6 +16,9 @@ pub(super) enum Network {
     Linear(Norm, Layer),
     Mlp(Norm, Layer, Layer),
     Tokens(TokenSum),
+    Trees(Forest),
+    Departures(Departures),
+    Kernel(Kernel),
 }
 
 /// `(x − mean) / std`, with `mean` and `1 / std` of shape `[1, D]` or `[T, L]`.
@@ -57,7 +61,7 @@ impl Network {
             }
             Kind::Mlp => {
                 let norm = tensors.norm("norm.mean", "norm.std", &[1, dim], &[dim])?;
-                let hidden = tensors.hidden("fc1.weight", dim)?;
+                let hidden = tensors.rows("fc1.weight", limits::MAX_DIM, &[dim])?;
                 let fc1 = tensors.layer("fc1.weight", "fc1.bias", hidden, dim)?;
                 Ok(Self::Mlp(norm, fc1, tensors.layer("fc2.weight", "fc2.bias", out, hidden)?))
             }
@@ -65,25 +69,40 @@ impl Network {
                 let grid = manifest.input.grid.expect("Manifest::validate gives every token head a grid");
                 Ok(Self::Tokens(TokenSum::take(options, grid, out, tensors)?))
             }
+            Kind::Trees(options) => Ok(Self::Trees(Forest::take(options, &manifest.input, out, tensors)?)),
+            Kind::Departures => {
+                let grid =
+                    manifest.input.grid.expect("Manifest::validate gives every departures head a grid");
+                Ok(Self::Departures(Departures::take(grid, tensors)?))
+            }
+            Kind::Kernel(likeness) => {
+                Ok(Self::Kernel(Kernel::take(likeness, &manifest.input, out, tensors)?))
+            }
         }
     }
 
-    /// The network's `O` numbers for an input of [`input_shape`](Self::input_shape).
+    /// The network's `O` numbers for an input of the manifest's shape: an embedding, or latent tokens.
     pub(super) fn forward(&self, input: &[f32]) -> CandleResult<Vec<f32>> {
-        let x = Tensor::from_slice(input, self.input_shape(), &Device::Cpu)?;
+        let row = || Tensor::from_slice(input, (1, input.len()), &Device::Cpu);
         let y = match self {
-            Self::Linear(norm, layer) => layer.forward(&norm.forward(&x)?)?,
-            Self::Mlp(norm, fc1, fc2) => fc2.forward(&fc1.forward(&norm.forward(&x)?)?.gelu_erf()?)?,
-            Self::Tokens(sum) => sum.forward(&x)?,
+            Self::Linear(norm, layer) => layer.forward(&norm.forward(&row()?)?)?,
+            Self::Mlp(norm, fc1, fc2) => fc2.forward(&fc1.forward(&norm.forward(&row()?)?)?.gelu_erf()?)?,
+            Self::Tokens(sum) => {
+                let shape = (sum.grid.tokens(), sum.grid.dim as usize);
+                sum.forward(&Tensor::from_slice(input, shape, &Device::Cpu)?)?
+            }
+            Self::Trees(forest) => return Ok(forest.forward(input)),
+            Self::Departures(departures) => return Ok(departures.forward(input)),
+            Self::Kernel(kernel) => return Ok(kernel.forward(input).0),
         };
         y.flatten_all()?.to_vec1()
     }
 
-    /// `[1, D]`, or `[T, L]` for the token head.
-    pub(super) fn input_shape(&self) -> (usize, usize) {
+    /// What the interval's offsets are times of: 1, or what a kernel head says of the frame.
+    pub(super) fn deviation(&self, input: &[f32]) -> f64 {
         match self {
-            Self::Linear(norm, _) | Self::Mlp(norm, ..) => (1, norm.mean.elem_count()),
-            Self::Tokens(sum) => (sum.grid.tokens(), sum.grid.dim as usize),
+            Self::Kernel(kernel) => f64::from(kernel.forward(input).1),
+            _ => 1.0,
         }
     }
 }
@@ -108,7 +127,7 @@ impl TokenSum {
             false => None,
         };
         let features = dim + usize::from(options.departure);
-        let hidden = tensors.hidden("token.fc1.weight", features)?;
+        let hidden = tensors.rows("token.fc1.weight", limits::MAX_DIM, &[features])?;
         let fc1 = tensors.layer("token.fc1.weight", "token.fc1.bias", hidden, features)?;
         let fc2 = tensors.layer("token.fc2.weight", "token.fc2.bias", out, hidden)?;
         let row_weight = tensors.values("token.row_weight", &[rows])?;
@@ -154,71 +173,10 @@ pub fn respond(x: &Tensor, response: Response) -> CandleResult<Tensor> {
     }
 }
 
-/// The tensors of a file that have not been claimed yet.
-pub(super) struct TensorSet<'a> {
-    head: &'a str,
-    tensors: BTreeMap<String, Raw>,
-}
-
-impl<'a> TensorSet<'a> {
-    pub(super) fn new(head: &'a str, tensors: BTreeMap<String, Raw>) -> Self {
-        Self { head, tensors }
-    }
-
-    /// Takes a tensor of exactly this shape with finite numbers.
-    pub(super) fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        let raw = self
-            .tensors
-            .remove(name)
-            .ok_or_else(|| self.wrong(name, "missing".to_owned(), format!("shape {shape:?}")))?;
-        if raw.shape != shape {
-            return Err(self.wrong(name, format!("of shape {:?}", raw.shape), format!("shape {shape:?}")));
-        }
-        match raw.values.iter().position(|v| !v.is_finite()) {
-            Some(at) => {
-                Err(self.wrong(name, format!("{} at position {at}", raw.values[at]), "finite numbers".into()))
-            }
-            None => Ok(raw.values),
-        }
-    }
-
-    /// Numbers in the tensors that nobody claimed yet.
-    pub(super) fn len(&self) -> usize {
-        self.tensors.values().map(|raw| raw.values.len()).sum()
-    }
-
-    /// Refuses whatever nobody claimed.
-    pub(super) fn finish(self) -> Result<(), LoadError> {
-        match self.tensors.first_key_value() {
-            Some((name, raw)) => Err(self.wrong(
-                name,
-                format!("unexpected (shape {:?})", raw.shape),
-                "no such tensor in a head of this kind".into(),
-            )),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn wrong(&self, tensor: &str, got: String, want: String) -> LoadError {
-        let tensor = tensor.chars().take(80).collect();
-        LoadError::Tensor { head: self.head.to_owned(), tensor, got, want }
-    }
-
+impl TensorSet<'_> {
     fn tensor(&self, values: Vec<f32>, shape: &[usize]) -> Result<Tensor, LoadError> {
         Tensor::from_vec(values, shape, &Device::Cpu)
-            .map_err(|source| LoadError::Compute { head: self.head.to_owned(), source })
-    }
-
-    /// The hidden width: the first dimension of `name`, whose second must be `input`.
-    fn hidden(&self, name: &str, input: usize) -> Result<usize, LoadError> {
-        let want = format!("shape [1..={}, {input}]", limits::MAX_DIM);
-        let Some(raw) = self.tensors.get(name) else {
-            return Err(self.wrong(name, "missing".to_owned(), want));
-        };
-        match raw.shape[..] {
-            [hidden, got] if got == input && (1..=limits::MAX_DIM as usize).contains(&hidden) => Ok(hidden),
-            _ => Err(self.wrong(name, format!("of shape {:?}", raw.shape), want)),
-        }
+            .map_err(|source| LoadError::Compute { head: self.head().to_owned(), source })
     }
 
     fn layer(&mut self, weight: &str, bias: &str, out: usize, input: usize) -> Result<Layer, LoadError> {
@@ -236,14 +194,7 @@ impl<'a> TensorSet<'a> {
 
     fn norm(&mut self, mean: &str, std: &str, shape: &[usize], stored: &[usize]) -> Result<Norm, LoadError> {
         let means = self.values(mean, stored)?;
-        let stds = self.values(std, stored)?;
-        if let Some(at) = stds.iter().position(|s| *s <= 0.0) {
-            return Err(self.wrong(std, format!("{} at position {at}", stds[at]), "positive numbers".into()));
-        }
-        let inverse: Vec<f32> = stds.iter().map(|s| 1.0 / s).collect();
-        if let Some(at) = inverse.iter().position(|s| !s.is_finite()) {
-            return Err(self.wrong(std, format!("{} at position {at}", stds[at]), "normal numbers".into()));
-        }
+        let inverse = self.inverse(std, stored)?;
         Ok(Norm { mean: self.tensor(means, shape)?, inverse_std: self.tensor(inverse, shape)? })
     }
 }

@@ -7,8 +7,9 @@ use sha2::{Digest, Sha256};
 
 use super::error::{HeadError, LoadError, SpaceMismatch};
 use super::file::{self, TensorData};
-use super::manifest::{Kind, Manifest, OutputKind};
-use super::network::{Network, TensorSet};
+use super::manifest::{IntervalOffsets, Manifest, OutputKind};
+use super::network::Network;
+use super::tensors::TensorSet;
 
 /// Hex digits of a release or space in messages; enough to tell two apart, short enough to read aloud.
 const SHORT: usize = 12;
@@ -106,7 +107,7 @@ impl Head {
 
     /// Whether the encoder must be asked for the latent tokens.
     pub fn needs_tokens(&self) -> bool {
-        matches!(self.manifest.kind, Kind::Tokens(_))
+        self.manifest.input.grid.is_some()
     }
 
     /// Checks that the head was trained on this embedding space.
@@ -139,21 +140,21 @@ impl Head {
         } else {
             ("embedding", input.embedding)
         };
-        let (rows, cols) = self.network.input_shape();
-        if numbers.len() != rows * cols {
-            return Err(HeadError::InputLength {
-                head: head(),
-                input: name,
-                got: numbers.len(),
-                want: rows * cols,
-            });
+        let want = input_shape(&self.manifest).iter().product();
+        if numbers.len() != want {
+            let got = numbers.len();
+            return Err(HeadError::InputLength { head: head(), input: name, got, want });
         }
         // A ReLU would turn NaN into 0, so the input is checked and not only the output.
         if let Some(index) = numbers.iter().position(|x| !x.is_finite()) {
             return Err(HeadError::InputNotFinite { head: head(), input: name, index, got: numbers[index] });
         }
         let outputs = self.forward(numbers)?;
-        decode(&self.manifest, &outputs)
+        let offsets = self.manifest.interval.map(|offsets| {
+            let deviation = self.network.deviation(numbers);
+            IntervalOffsets { lower: offsets.lower * deviation, upper: offsets.upper * deviation, ..offsets }
+        });
+        decode(&self.manifest, &outputs, offsets)
             .ok_or_else(|| HeadError::NoAnswer { head: head(), got: format!("{outputs:?}") })
     }
 
@@ -201,9 +202,9 @@ pub fn seal(
 ) -> Result<Vec<u8>, LoadError> {
     manifest.validate()?;
     let out = manifest.output.kind.width();
-    let input = match manifest.kind {
-        Kind::Tokens(_) => TensorData::f16(&input_shape(manifest), self_test_input),
-        Kind::Linear | Kind::Mlp => TensorData::f32(&input_shape(manifest), self_test_input),
+    let input = match manifest.input.grid {
+        Some(_) => TensorData::f16(&input_shape(manifest), self_test_input),
+        None => TensorData::f32(&input_shape(manifest), self_test_input),
     };
     tensors.insert("self_test.input".to_owned(), input);
     tensors.insert("self_test.output".to_owned(), TensorData::f32(&[out], &vec![0.0; out]));
@@ -218,7 +219,7 @@ pub fn seal(
     Ok(bytes)
 }
 
-/// Shape of the network's input as stored: `[D]`, or `[T, L]` for the token head.
+/// Shape of the network's input as stored: `[D]`, or `[T, L]` for a head that reads the grid.
 fn input_shape(manifest: &Manifest) -> Vec<usize> {
     match manifest.input.grid {
         Some(grid) => vec![grid.tokens(), grid.dim as usize],
@@ -227,11 +228,10 @@ fn input_shape(manifest: &Manifest) -> Vec<usize> {
 }
 
 /// The value and interval of the network's numbers; none when they are no answer.
-fn decode(manifest: &Manifest, outputs: &[f32]) -> Option<Prediction> {
+fn decode(manifest: &Manifest, outputs: &[f32], offsets: Option<IntervalOffsets>) -> Option<Prediction> {
     if !outputs.iter().all(|x| x.is_finite()) {
         return None;
     }
-    let offsets = manifest.interval;
     match (manifest.output.kind, outputs) {
         (OutputKind::Scalar, [raw]) => {
             let clamp = |x: f64| manifest.output.min.map_or(x, |min| x.max(min));

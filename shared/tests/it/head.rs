@@ -103,7 +103,7 @@ fn mlp_uses_the_exact_gelu() {
 fn token_manifest() -> Manifest {
     let options = Tokens { response: Response::Softplus, background: true, departure: true };
     let mut manifest = manifest(Kind::Tokens(options));
-    manifest.input.grid = Some(Grid { rows: 2, cols: 2, dim: 2 });
+    manifest.input.grid = Some(Grid { rows: 2, cols: 2, dim: 2, cells: 1 });
     manifest
 }
 
@@ -297,7 +297,10 @@ fn every_wrong_manifest_field_is_named() {
     assert!(with(|m| m.name = "a/../b".into()).contains("field `name` is a/../b"));
     assert!(with(|m| m.input.space = "AB".repeat(32)).contains("64 lowercase hex digits"));
     assert!(with(|m| m.input.dim = 1 << 20).contains("field `input.dim` is 1048576, want 1..=65536"));
-    assert!(with(|m| m.input.grid = Some(Grid { rows: 1, cols: 1, dim: 1 })).contains("only a token head"));
+    assert!(
+        with(|m| m.input.grid = Some(Grid { rows: 1, cols: 1, dim: 1, cells: 1 }))
+            .contains("none, as this kind of head reads the embedding")
+    );
     assert!(with(|m| m.self_test.tolerance = 0.0).contains("self_test.tolerance"));
     assert!(with(|m| m.interval.as_mut().unwrap().lower = 9.0).contains("field `interval` is 9..2"));
     assert!(
@@ -307,8 +310,12 @@ fn every_wrong_manifest_field_is_named() {
     assert!(with(|m| m.output.unit = "\u{1b}[31m".into()).contains("output.unit"));
 
     let mut tokens = token_manifest();
-    tokens.input.grid = Some(Grid { rows: 65_536, cols: 65_536, dim: 1 });
+    tokens.input.grid = Some(Grid { rows: 65_536, cols: 65_536, dim: 1, cells: 1 });
     assert!(refusal(&unchecked(&tokens, Tensors::new())).contains("at most 65536 tokens"));
+    for cells in [0, 2, u32::MAX] {
+        tokens.input.grid = Some(Grid { rows: 2, cols: 2, dim: 2, cells });
+        assert!(refusal(&unchecked(&tokens, Tensors::new())).contains("`input.grid.cells` is"), "{cells}");
+    }
 }
 
 #[test]
