@@ -16,10 +16,11 @@ demo: packages-needed ## an encoder server and an agent over QUIC on loopback, l
 	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
 	@SOURCE='$(subst ','\'',$(SOURCE))' $(BIN)/demo
 
-eval: packages-needed ## what few labels are worth on DATA=DIR (labels, split.toml, frames); MODEL=DIR OUT=DIR
+eval: packages-needed ## what few labels are worth on DATA=DIR (labels, split.toml, frames); BUDGET=30m PRESET=demo, or MODEL=DIR; OUT=DIR
 	cargo build --release --locked -p dc-encoder
-	@$(BIN)/dc-encoder evaluate --data $(call quote,$(DATA)) --model $(call quote,$(MODEL)) \
-		--out $(call quote,$(or $(OUT),eval-out))
+	@$(BIN)/dc-encoder evaluate --data $(call quote,$(DATA)) --out $(call quote,$(or $(OUT),eval-out)) \
+		$(if $(MODEL),--model $(call quote,$(MODEL))) \
+		--budget $(call quote,$(or $(BUDGET),30m)) --preset $(call quote,$(or $(PRESET),demo))
 
 test: packages-needed ## everything that runs in minutes: unit, golden, whole-system tests
 	@if cargo nextest --version >/dev/null 2>&1; then \

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! pki ─► session ─► decode ─► batch ─► backend (model) ─► session
-//!                              embed ─► heads::train ─► evaluate
+//! pretrain ─► calibrate ─► embed ─► heads::train ─► evaluate
 //! ```
 
 pub mod backend;
 pub mod batch;
+pub mod calibrate;
 pub mod cli;
 pub mod decode;
 pub mod embed;
@@ -14,5 +15,6 @@ pub mod evaluate;
 pub mod heads;
 pub mod model;
 pub mod pki;
+pub mod pretrain;
 pub mod serve;
 pub mod session;

@@ -104,6 +104,11 @@ impl Heads {
             deadline: None,
         }
     }
+
+    /// Seed of everything random.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
 }
 
 /// Runs the command.

@@ -12,6 +12,7 @@ pub mod evaluate;
 pub mod head;
 pub mod model;
 pub mod pki;
+pub mod pretrain;
 pub mod serve;
 
 /// The encoder server: serves embeddings over QUIC, trains heads, issues certificates.
@@ -32,6 +33,10 @@ enum Command {
     Pki(pki::Command),
     /// Serve embeddings over QUIC
     Serve(serve::Args),
+    /// Train an encoder on frames without labels
+    Pretrain(pretrain::Args),
+    /// Draw what an encoder makes of a frame
+    Reconstruct(pretrain::ReconstructArgs),
     /// Embed a folder or list of frames into one file
     Embed(embed::Args),
     /// Train, score, compare and inspect heads
@@ -48,6 +53,8 @@ pub fn main() -> ExitCode {
         Command::Model(command) => model::run(command),
         Command::Pki(command) => pki::run(command),
         Command::Serve(args) => serve::run(args),
+        Command::Pretrain(args) => pretrain::run(args),
+        Command::Reconstruct(args) => pretrain::run_reconstruct(args),
         Command::Embed(args) => embed::run(args),
         Command::Head(command) => head::run(command),
         Command::Evaluate(args) => evaluate::run(&args),

@@ -2,11 +2,16 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use shared::uplink::Uplink;
 
 use crate::backend::{DeviceChoice, select};
+use crate::calibrate;
 use crate::model::config::{Attention, LandmarkKind, Origin};
 use crate::model::file::{self, Precision};
 use crate::model::import::{self, ClassToken};
@@ -23,6 +28,12 @@ pub enum Command {
     Inspect(Inspect),
     /// Convert a transformers ViT-MAE checkpoint
     Import(Import),
+    /// Give an encoder latent tokens with addresses, from frames without labels
+    ///
+    /// Fits the last linear layer in closed form so that each latent token says the log-colour of the cells of its
+    /// patch: the numbers that heads need to compare neighbours and to see what departs from a background. The
+    /// embedding becomes the means and the texture of 8x16 regions, 512 numbers.
+    Calibrate(Calibrate),
 }
 
 /// Arguments of `model init`.
@@ -89,6 +100,32 @@ pub struct Import {
     precision: Precision,
 }
 
+/// Arguments of `model calibrate`.
+#[derive(Debug, Args)]
+pub struct Calibrate {
+    /// The model folder
+    #[arg(long, env = "FTH_MODEL", value_name = "DIR")]
+    model: PathBuf,
+    /// Folder of pictures, or a list of them (.csv, .jsonl, .txt); labels are not looked at
+    #[arg(long, value_name = "DIR|LIST")]
+    frames: PathBuf,
+    /// Folder to write [default: the model folder itself]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Most frames used, evenly spread
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..))]
+    max_frames: u32,
+    /// Cells along a patch's side, where the model has none yet
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    cells: usize,
+    /// What frames pass through first: the agent's own setting, as `edge-agent check` prints it
+    #[arg(long, value_name = "ID", default_value_t = Uplink::default())]
+    uplink: Uplink,
+    /// How the weights are stored
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
+}
+
 /// Runs the subcommand.
 pub fn run(command: Command) -> anyhow::Result<()> {
     let out = &mut io::stdout().lock();
@@ -96,10 +133,11 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Init(args) => run_init(&args, out),
         Command::Inspect(args) => run_inspect(&args, out),
         Command::Import(args) => run_import(args, out),
+        Command::Calibrate(args) => run_calibrate(args, out),
     }
 }
 
-fn parse_preset(name: &str) -> Result<Preset, String> {
+pub(super) fn parse_preset(name: &str) -> Result<Preset, String> {
     Preset::find(name).ok_or_else(|| {
         let known: Vec<String> =
             PRESETS.iter().map(|preset| format!("  {:<11} {}", preset.name, preset.about)).collect();
@@ -172,4 +210,53 @@ fn run_import(args: Import, out: &mut dyn Write) -> anyhow::Result<()> {
         config.dim
     )?;
     Ok(())
+}
+
+fn run_calibrate(args: Calibrate, out: &mut dyn Write) -> anyhow::Result<()> {
+    let folder = args.out.unwrap_or_else(|| args.model.clone());
+    let config = calibrate::Config {
+        model: args.model,
+        out: folder,
+        frames: args.frames,
+        max_frames: args.max_frames as usize,
+        cells: args.cells,
+        uplink: args.uplink,
+        precision: args.precision,
+    };
+    calibrate_with_progress(&config, out)
+}
+
+/// Calibrates with progress on standard error, and says what came of it.
+pub(super) fn calibrate_with_progress(config: &calibrate::Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let bar = ProgressBar::new(0).with_style(progress_style());
+    let summary = calibrate::run(config, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    let summary = summary?;
+    let [luma, red_blue, red_green] = summary.explained.map(|share| match share {
+        Some(share) => format!("{:.1} %", 100.0 * share),
+        None => "nothing changed".to_owned(),
+    });
+    writeln!(
+        out,
+        "{}: latent tokens calibrated on {} frames in {:.1} s\nexplained of what changes at each place, on the last {} \
+         frames held out: brightness {luma}, red against blue {red_blue}, red against green {red_green}",
+        config.out.display(),
+        summary.used,
+        started.elapsed().as_secs_f64(),
+        summary.held_out,
+    )?;
+    for (file, why) in &summary.skipped {
+        writeln!(out, "left out {file}: {why}")?;
+    }
+    Ok(())
+}
+
+/// Shown on a terminal only.
+fn progress_style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:32} {pos} of {len} frames, {eta} left")
+        .expect("the template is a constant")
 }

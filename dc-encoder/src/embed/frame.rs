@@ -8,16 +8,16 @@ use shared::uplink::Uplink;
 
 /// How every frame is prepared.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Preparation {
-    pub(super) uplink: Uplink,
-    pub(super) limits: Limits,
+pub(crate) struct Preparation {
+    pub(crate) uplink: Uplink,
+    pub(crate) limits: Limits,
     /// Height and width of the encoder's input.
-    pub(super) input: (usize, usize),
+    pub(crate) input: (usize, usize),
 }
 
 impl Preparation {
     /// The encoder's input, or why there is none. What a camera box and the server do to a frame, in that order.
-    pub(super) fn prepare(&self, path: &Path) -> Result<Arc<Rgb>, String> {
+    pub(crate) fn prepare(&self, path: &Path) -> Result<Arc<Rgb>, String> {
         let sent = match jpeg_bytes(path, &self.limits)? {
             Some(bytes) => self.uplink.apply_jpeg(bytes, &self.limits).map_err(|error| error.to_string())?,
             None => self.uplink.apply_rgb(&load(path, &self.limits).map_err(without_path)?),

@@ -27,6 +27,7 @@ mod plan;
 mod write;
 
 pub use file::{EmbeddingsFile, ReadError};
+pub(crate) use frame::Preparation;
 
 /// What to embed and how.
 #[derive(Debug, Clone)]

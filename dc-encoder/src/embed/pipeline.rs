@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use shared::frames::FrameRef;
 use shared::image::Rgb;
 
-use super::frame::Preparation;
+use super::Preparation;
 use super::part::{Part, Record};
 use super::plan::Plan;
 use super::{Config, EmbedError, Event};

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::attention::BlockGrid;
-use super::config::{Config, LandmarkKind};
+use super::config::{Config, LandmarkKind, Pooling};
 use super::tensors::parameters;
 
 /// Bytes of one number in memory: everything is computed in f32.
@@ -66,12 +66,15 @@ fn with_core(config: &Config, core: usize) -> Flops {
     let (n, dim, depth) = (config.tokens(), config.dim, config.depth);
     let conv = 2 * n * config.inner() * config.conv_kernel;
     let (rows, cols) = config.pooling.regions();
+    // Means of latent tokens commute with the readout and are taken first; deviations do not.
+    let read_out =
+        if matches!(config.pooling, Pooling::Cells { .. }) { config.patches() } else { rows * cols };
     Flops {
         patch: (2 * config.patches() * config.patch_dim() * dim) as u64,
         attn_proj: (depth * 8 * n * dim * config.inner()) as u64,
         attn_core: (depth * (core + conv)) as u64,
         mlp: (depth * 4 * n * dim * config.mlp) as u64,
-        head: (2 * rows * cols * dim * config.latent_dim()) as u64,
+        head: (2 * read_out * dim * config.latent_dim()) as u64,
     }
 }
 

@@ -1,13 +1,13 @@
 //! The network: patches to hidden tokens to an embedding. The same code trains and serves.
 
 use candle_core::{IndexOp as _, Result, Tensor};
-use candle_nn::{Linear, Module as _, VarBuilder};
+use candle_nn::{Linear, VarBuilder};
 
 use super::attention::{Landmarks, Plan, Shape};
 use super::config::{Config, LandmarkKind};
 use super::layers::{Block, BlockShape, LayerNorm, linear};
-use super::patches;
 use super::pool::Pool;
+use super::{ops, patches};
 
 /// What the encoder says about a batch of frames.
 #[derive(Debug, Clone)]
@@ -66,15 +66,19 @@ impl Encoder {
     /// Normalised images `[batch, 3, height, width]` to latent tokens and embedding.
     pub fn forward(&self, images: &Tensor) -> Result<Output> {
         let hidden = self.patch_hidden(&patches::for_embedding(images, self.config.patch)?)?;
-        Ok(Output { tokens: self.pool.tokens(&hidden)?, embedding: self.pool.embedding(&hidden)? })
+        let (tokens, embedding) = self.pool.both(&hidden)?;
+        Ok(Output { tokens, embedding })
     }
 
     /// Patches `[batch, patches, 3 * patch * patch]` (channel, y, x) to the embedding `[batch, embed_dim]` and, if
     /// asked for, the latent tokens `[batch, patches, latent_dim]`.
     pub fn encode_patches(&self, patches: &Tensor, tokens: bool) -> Result<(Tensor, Option<Tensor>)> {
         let hidden = self.patch_hidden(patches)?;
-        let tokens = if tokens { Some(self.pool.tokens(&hidden)?) } else { None };
-        Ok((self.pool.embedding(&hidden)?, tokens))
+        if !tokens {
+            return Ok((self.pool.embedding(&hidden)?, None));
+        }
+        let (tokens, embedding) = self.pool.both(&hidden)?;
+        Ok((embedding, Some(tokens)))
     }
 
     /// Patches to hidden tokens without the class token, after the last norm: `[batch, patches, dim]`.
@@ -86,7 +90,14 @@ impl Encoder {
 
     /// Patches `[batch, patches, 3 * patch * patch]` to tokens with their position, `[batch, patches, dim]`.
     pub fn embed_patches(&self, patches: &Tensor) -> Result<Tensor> {
-        self.patch_embed.forward(patches)?.broadcast_add(&self.pos_embed)
+        ops::add_to_rows(&ops::linear(&self.patch_embed, patches)?, &self.pos_embed)
+    }
+
+    /// The same for some patches only: `patches` `[batch, n, 3 * patch * patch]` at `places` `[batch, n]` (u32).
+    pub fn embed_patches_at(&self, patches: &Tensor, places: &Tensor) -> Result<Tensor> {
+        let tokens = ops::linear(&self.patch_embed, patches)?;
+        let positions = self.pos_embed.index_select(&places.flatten_all()?, 0)?;
+        tokens + positions.reshape((patches.dim(0)?, patches.dim(1)?, self.config.dim))?
     }
 
     /// The pooling layer, for hidden tokens of whole frames.

@@ -163,6 +163,10 @@ fn pooling(config: &Config) -> String {
         Pooling::Regions { version, rows, cols } => {
             format!("regions (version {version}): {rows}x{cols} regions of {} numbers", config.latent_dim())
         }
+        Pooling::Cells { version, cells, rows, cols } => format!(
+            "cells (version {version}): log-colour of {cells}x{cells} cells a patch; mean and texture of {rows}x{cols} \
+             regions"
+        ),
     }
 }
 

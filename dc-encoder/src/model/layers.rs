@@ -1,7 +1,7 @@
 //! The parts of a transformer block.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Linear, Module as _, VarBuilder};
+use candle_nn::{Linear, VarBuilder};
 
 use super::attention::{self, Attention, Plan};
 use super::ops;
@@ -51,7 +51,7 @@ impl Mlp {
 
     /// `[batch, tokens, dim]` to the same.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.fc2.forward(&ops::gelu(&self.fc1.forward(x)?)?)
+        ops::linear(&self.fc2, &ops::gelu(&ops::linear(&self.fc1, x)?)?)
     }
 }
 

@@ -6,13 +6,13 @@
 //! ```
 
 use candle_core::{D, IndexOp as _, Result, Tensor};
-use candle_nn::{Linear, Module as _, VarBuilder};
+use candle_nn::{Linear, VarBuilder};
 
 use super::attention::{Plan, Shape};
 use super::config::{Config, Decoder};
 use super::encoder::Encoder;
 use super::layers::{Block, BlockShape, LayerNorm, linear};
-use super::patches;
+use super::{ops, patches};
 
 /// Added to a target patch's variance before the square root, as the paper's code does.
 const TARGET_EPS: f64 = 1e-6;
@@ -91,26 +91,45 @@ impl Mae {
         let tokens = self.encoder.embed_patches(&patches::for_embedding(images, config.patch)?)?;
         let latent = self.encoder.hidden(&pick(&tokens, visible)?, Some(visible))?;
         let places = Places::new(visible, config.patches())?;
-        let prediction = self.decode(&latent, &places)?;
+        let prediction = ops::linear(&self.pred, &self.decode(&latent, &places)?)?;
         Ok(Masked { latent, prediction, mask: places.mask.to_dtype(images.dtype())? })
     }
 
-    /// Hidden tokens of the visible patches to a prediction for every patch.
+    /// Hidden tokens `[batch, visible (+ 1), dim]` of visible patches, from these alone: `patches`
+    /// `[batch, visible, 3 * patch * patch]` (channel, y, x), `visible` `[batch, visible]` (u32) their places. What
+    /// [`Mae::forward`] calls `latent`, without embedding the patches that nobody sees.
+    pub fn encode_visible(&self, patches: &Tensor, visible: &Tensor) -> Result<Tensor> {
+        self.encoder.hidden(&self.encoder.embed_patches_at(patches, visible)?, Some(visible))
+    }
+
+    /// The decoder's tokens for hidden patches only, ready for [`Mae::pred`]: `latent` as [`Mae::encode_visible`] gives
+    /// it and `hidden` `[batch, n]` (u32) to `[batch * n, decoder dim]`.
+    pub fn decode_hidden(&self, latent: &Tensor, visible: &Tensor, hidden: &Tensor) -> Result<Tensor> {
+        let places = Places::new(visible, self.encoder.config().patches())?;
+        pick(&self.decode(latent, &places)?, hidden)?.flatten_to(1)
+    }
+
+    /// The decoder's last layer: from its tokens to the numbers of a patch.
+    pub fn pred(&self) -> &Linear {
+        &self.pred
+    }
+
+    /// Hidden tokens of the visible patches to the decoder's tokens for every patch, `[batch, patches, decoder dim]`.
     fn decode(&self, latent: &Tensor, places: &Places) -> Result<Tensor> {
-        let tokens = self.embed.forward(latent)?;
+        let tokens = ops::linear(&self.embed, latent)?;
         let (batch, length, width) = tokens.dims3()?;
         let first = length - places.visible;
         let seen = tokens.i((.., first.., ..))?;
         // One mask token behind the visible ones: every hidden patch takes its copy from there.
         let mask_token = self.mask_token.reshape((1, 1, width))?.broadcast_as((batch, 1, width))?;
-        let mut x =
-            pick(&Tensor::cat(&[&seen, &mask_token], 1)?, &places.source)?.broadcast_add(&self.pos_embed)?;
+        let x = pick(&Tensor::cat(&[&seen, &mask_token], 1)?, &places.source)?;
+        let mut x = ops::add_to_rows(&x, &self.pos_embed)?;
         if let Some(class_pos_embed) = &self.class_pos_embed {
             let class = tokens.i((.., ..1, ..))?.broadcast_add(class_pos_embed)?;
             x = Tensor::cat(&[&class, &x], 1)?;
         }
         let x = self.blocks.iter().try_fold(x, |x, block| block.forward(&x, &Plan::Exact))?;
-        self.pred.forward(&self.norm.forward(&x)?.i((.., first.., ..))?.contiguous()?)
+        self.norm.forward(&x)?.i((.., first.., ..))?.contiguous()
     }
 }
 
@@ -144,10 +163,14 @@ impl Places {
 }
 
 /// `tokens [batch, _, dim]` at `places [batch, n]`: `[batch, n, dim]`.
+///
+/// Whole rows are taken: a gather by element would carry an index for each number.
 fn pick(tokens: &Tensor, places: &Tensor) -> Result<Tensor> {
-    let (batch, count) = places.dims2()?;
-    let width = tokens.dim(2)?;
-    tokens.gather(&places.unsqueeze(2)?.broadcast_as((batch, count, width))?.contiguous()?, 1)
+    let (batch, length, width) = tokens.dims3()?;
+    let count = places.dim(1)?;
+    let first = Tensor::arange_step(0u32, (batch * length) as u32, length as u32, places.device())?;
+    let rows = places.broadcast_add(&first.reshape((batch, 1))?)?.flatten_all()?;
+    tokens.flatten_to(1)?.index_select(&rows, 0)?.reshape((batch, count, width))
 }
 
 /// What the decoder should predict for images `[batch, 3, height, width]`: `[batch, patches, 3 * patch * patch]`,

@@ -16,6 +16,7 @@ use candle_nn::VarBuilder;
 use protocol::SpaceId;
 
 pub mod attention;
+pub mod cells;
 pub mod config;
 pub mod cost;
 mod encoder;

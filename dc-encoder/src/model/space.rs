@@ -91,6 +91,9 @@ pub fn meaning(config: &Config) -> String {
         Pooling::Regions { rows, cols, .. } => {
             lines.insert("pooling", format!("regions {rows}x{cols}"));
         }
+        Pooling::Cells { cells, rows, cols, .. } => {
+            lines.insert("pooling", format!("cells {cells} in {rows}x{cols}"));
+        }
     }
     if config.is_exact(config.tokens()) {
         lines.insert("attention", "exact".to_owned());

@@ -19,6 +19,7 @@ pub(crate) fn config(case: &Case) -> Config {
         heads: case.count("dec_heads"),
         dim_head: case.count("dec_dim_head"),
         mlp: case.count("dec_mlp"),
+        target: Default::default(),
     });
     let config = Config {
         model_type: MODEL_TYPE.to_owned(),
@@ -48,6 +49,7 @@ pub(crate) fn config(case: &Case) -> Config {
         preprocess: Preprocess::imagenet(height as u32, width as u32),
         decoder,
         weights: None,
+        readout: None,
     };
     config.validate().unwrap();
     config

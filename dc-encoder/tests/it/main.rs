@@ -1,12 +1,14 @@
 //! Integration tests: one binary, one module a subject.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod calibrate;
 mod embed;
 mod evaluate;
 mod head_kinds;
 mod heads;
 mod model;
 mod pki;
+mod pretrain;
 mod serve_frames;
 mod serve_lifecycle;
 mod serve_sessions;

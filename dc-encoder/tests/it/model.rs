@@ -190,7 +190,7 @@ fn the_demo_preset_keeps_the_layout_of_the_picture_even_with_random_weights() {
     let (dir, _) = saved(&config);
     let mut backend = open(dir.path(), DeviceChoice::Cpu).unwrap();
     let plain = Rgb::filled(640, 384, [90, 100, 110]);
-    // A bright square well inside the region in row 2, column 5 of 4x8: patch rows 6..9, columns 12..15.
+    // A bright square in patch rows 6..9 and columns 12..15: of the 8x16 regions, rows 4..6 and columns 9..12.
     let mut marked = plain.clone();
     for y in 200..280 {
         for x in 390..470 {
@@ -201,11 +201,11 @@ fn the_demo_preset_keeps_the_layout_of_the_picture_even_with_random_weights() {
     let encoded = backend.encode(&[Arc::new(plain), Arc::new(marked)], false).unwrap();
     let change: Vec<f32> = encoded[0]
         .embedding
-        .chunks(16)
-        .zip(encoded[1].embedding.chunks(16))
+        .chunks(4)
+        .zip(encoded[1].embedding.chunks(4))
         .map(|(a, b)| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>())
         .collect();
-    let most = (0..32).max_by(|a, b| change[*a].total_cmp(&change[*b])).unwrap();
-    assert_eq!(most, 2 * 8 + 5, "{change:?}");
-    assert!(change[most] > 0.5 * change.iter().sum::<f32>(), "{change:?}");
+    let inside: f32 =
+        (4..6).flat_map(|row| (9..12).map(move |col| row * 16 + col)).map(|at| change[at]).sum();
+    assert!(inside > 0.9 * change.iter().sum::<f32>(), "{change:?}");
 }

@@ -10,7 +10,7 @@
 //! blocks share.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Linear, Module as _, VarBuilder};
+use candle_nn::{Linear, VarBuilder};
 
 mod kernels;
 mod landmarks;
@@ -22,6 +22,7 @@ pub use landmarks::{BlockGrid, Landmarks, bounds};
 pub use pinv::pinv;
 
 use super::layers::linear;
+use super::ops::{self, Heads};
 
 /// Shape of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +80,14 @@ impl Attention {
     /// `[batch, tokens, dim]` to the same.
     pub fn forward(&self, x: &Tensor, plan: &Plan) -> Result<Tensor> {
         let (batch, tokens, _) = x.dims3()?;
-        let (q, k, v) = self.project(x)?;
+        let qkv = ops::linear(&self.qkv, x)?;
+        if matches!(plan, Plan::Exact) && self.conv.is_none() {
+            let heads = Heads { count: self.shape.heads, width: self.shape.dim_head };
+            if let Some(joined) = ops::attention(&qkv, heads)? {
+                return ops::linear(&self.out, &joined);
+            }
+        }
+        let (q, k, v) = self.split(&qkv)?;
         let core = match plan {
             Plan::Exact => exact(&q, &k, &v)?,
             Plan::Nystrom(landmarks) => nystrom(&q, &k, &v, landmarks, self.shape.pinv_iterations)?,
@@ -97,14 +105,19 @@ impl Attention {
         };
         let joined =
             core.transpose(1, 2)?.reshape((batch, tokens, self.shape.heads * self.shape.dim_head))?;
-        self.out.forward(&joined)
+        ops::linear(&self.out, &joined)
     }
 
     /// Scaled queries, keys and values of `[batch, tokens, dim]`, each `[batch, heads, tokens, dim_head]`.
     pub fn project(&self, x: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
-        let (batch, tokens, _) = x.dims3()?;
+        self.split(&ops::linear(&self.qkv, x)?)
+    }
+
+    /// Scaled queries, keys and values of a projection `[batch, tokens, 3 * inner]`.
+    fn split(&self, qkv: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+        let (batch, tokens, _) = qkv.dims3()?;
         let Shape { heads, dim_head, .. } = self.shape;
-        let qkv = self.qkv.forward(x)?.reshape((batch, tokens, 3, heads, dim_head))?;
+        let qkv = qkv.reshape((batch, tokens, 3, heads, dim_head))?;
         let qkv = qkv.permute((2, 0, 3, 1, 4))?.contiguous()?;
         let q = (qkv.get(0)? * (dim_head as f64).powf(-0.5))?;
         Ok((q, qkv.get(1)?, qkv.get(2)?))

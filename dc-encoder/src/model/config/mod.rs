@@ -7,6 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use shared::preprocess::Preprocess;
 
+use super::cells;
+
 mod validate;
 
 /// The only value of `model_type` this crate reads.
@@ -71,6 +73,9 @@ pub struct Config {
     /// Where the weights come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<Origin>,
+    /// How the readout of latent tokens was fitted, in words; none where it came with the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readout: Option<String>,
 }
 
 fn default_pinv_iterations() -> usize {
@@ -124,6 +129,19 @@ pub enum Pooling {
         /// Regions from left to right.
         cols: usize,
     },
+    /// Latent tokens with an address: number `(channel, i, j)` of a token reads the log-colour of cell `(i, j)` of its
+    /// patch (see [`super::cells`]), so the grid of tokens is three maps of the picture. The embedding is, for each of
+    /// `rows * cols` regions of those maps in reading order, the three channels' means and the deviation of the first.
+    Cells {
+        /// 1.
+        version: u32,
+        /// Cells along a patch's side; a latent token is `3 * cells²` wide.
+        cells: usize,
+        /// Regions from top to bottom.
+        rows: usize,
+        /// Regions from left to right.
+        cols: usize,
+    },
 }
 
 impl Pooling {
@@ -131,14 +149,14 @@ impl Pooling {
     pub fn regions(&self) -> (usize, usize) {
         match *self {
             Self::Mean { .. } => (1, 1),
-            Self::Regions { rows, cols, .. } => (rows, cols),
+            Self::Regions { rows, cols, .. } | Self::Cells { rows, cols, .. } => (rows, cols),
         }
     }
 
     /// The version of the recipe.
     pub fn version(&self) -> u32 {
         match *self {
-            Self::Mean { version } | Self::Regions { version, .. } => version,
+            Self::Mean { version } | Self::Regions { version, .. } | Self::Cells { version, .. } => version,
         }
     }
 }
@@ -157,6 +175,29 @@ pub struct Decoder {
     pub dim_head: usize,
     /// Hidden width of the MLP.
     pub mlp: usize,
+    /// What its predictions mean.
+    #[serde(default, skip_serializing_if = "TargetKind::is_default")]
+    pub target: TargetKind,
+}
+
+/// What the decoder predicts of a patch, and how its error is weighed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetKind {
+    /// Pixels less the patch's own mean, divided by its own deviation: structure, whatever the light (He et al., 2022).
+    #[default]
+    Normalised,
+    /// Pixels as the encoder takes them: absolute brightness and colour.
+    Raw,
+    /// Pixels as the encoder takes them, the error of each patch weighed by `1/2 + 1/2 / (its variance + 0.05)`:
+    /// absolute brightness, and structure where there is little contrast.
+    Mixed,
+}
+
+impl TargetKind {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where a model's weights come from. A note for people: not part of the embedding space.
@@ -277,7 +318,19 @@ impl Config {
     /// Width of one latent token.
     pub fn latent_dim(&self) -> usize {
         let (rows, cols) = self.pooling.regions();
-        self.embed_dim / (rows * cols)
+        match self.pooling {
+            Pooling::Mean { .. } | Pooling::Regions { .. } => self.embed_dim / (rows * cols),
+            Pooling::Cells { cells, .. } => cells::CHANNELS * cells * cells,
+        }
+    }
+
+    /// Cells along a patch's side: a grid of latent tokens is `latent_dim / cells²` maps of the picture, each
+    /// `[grid rows * cells, grid cols * cells]`. 1 where a token's numbers have no place inside the patch.
+    pub fn cells(&self) -> usize {
+        match self.pooling {
+            Pooling::Mean { .. } | Pooling::Regions { .. } => 1,
+            Pooling::Cells { cells, .. } => cells,
+        }
     }
 
     /// Cells along one side of a latent token: a token of `latent_dim` numbers is `latent_dim / cells²` maps of
@@ -300,7 +353,9 @@ impl Config {
 
     /// A few words about the weights: `random weights (seed 1)`.
     pub fn note(&self) -> String {
-        self.weights.as_ref().map_or_else(|| "weights of unrecorded origin".to_owned(), Origin::describe)
+        let origin =
+            self.weights.as_ref().map_or_else(|| "weights of unrecorded origin".to_owned(), Origin::describe);
+        self.readout.as_ref().map_or(origin.clone(), |readout| format!("{origin}; readout {readout}"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Checking a configuration: every number against its limits, and all of them against each other.
 
-use super::{Attention, Config, ConfigError, Decoder, LandmarkKind, MODEL_TYPE};
+use super::{Attention, Config, ConfigError, Decoder, LandmarkKind, MODEL_TYPE, Pooling, cells};
 
 /// Largest side of the input, in pixels.
 const MAX_SIDE: usize = 8192;
@@ -105,10 +105,22 @@ impl Config {
             return Err(bad("pooling.version", self.pooling.version(), "this program knows version 1 only"));
         }
         let (rows, cols) = self.pooling.regions();
+        let cells = self.cells();
+        within("pooling.cells", cells, 1, self.patch)?;
+        if !self.patch.is_multiple_of(cells) {
+            let why = format!("must divide `patch` ({}): 1, 2 and 4 usually do", self.patch);
+            return Err(bad("pooling.cells", cells, why));
+        }
         let (grid_rows, grid_cols) = self.grid();
-        within("pooling.rows", rows, 1, grid_rows)?;
-        within("pooling.cols", cols, 1, grid_cols)?;
-        if !self.embed_dim.is_multiple_of(rows * cols) {
+        within("pooling.rows", rows, 1, grid_rows * cells)?;
+        within("pooling.cols", cols, 1, grid_cols * cells)?;
+        if matches!(self.pooling, Pooling::Cells { .. }) {
+            let want = rows * cols * cells::REGION_NUMBERS;
+            if self.embed_dim != want {
+                let why = format!("{rows}x{cols} regions of cells give {want} numbers");
+                return Err(bad("embed_dim", self.embed_dim, why));
+            }
+        } else if !self.embed_dim.is_multiple_of(rows * cols) {
             let why = format!("must be a multiple of the {} pooling regions", rows * cols);
             return Err(bad("embed_dim", self.embed_dim, why));
         }

@@ -147,6 +147,7 @@ impl HfConfig {
             heads: self.decoder_num_attention_heads,
             dim_head: self.decoder_hidden_size / self.decoder_num_attention_heads,
             mlp: self.decoder_intermediate_size,
+            target: Default::default(),
         }
     }
 

@@ -159,6 +159,7 @@ fn convert_config(source: &hf::HfConfig, options: &Options, has_decoder: bool, d
         preprocess: Preprocess { mean, std, ..Preprocess::imagenet(height as u32, width as u32) },
         decoder,
         weights: Some(Origin::Imported { from: format!("ViT-MAE, {}", folder_name(dir)) }),
+        readout: None,
     }
 }
 
