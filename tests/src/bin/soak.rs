@@ -2,7 +2,6 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::ExitCode,
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -37,14 +36,8 @@ struct Args {
     outage: u64,
 }
 
-fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> anyhow::Result<()> {
+    run(&Args::parse())
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
