@@ -11,6 +11,7 @@ pub mod config;
 pub mod heads;
 pub mod latest;
 pub mod ledger;
+pub mod memory;
 pub mod run;
 pub mod sinks;
 pub mod uplink;

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    edge_agent::memory::return_frames();
     edge_agent::cli::main()
 }

@@ -16,6 +16,8 @@ pub const DRAINING: u32 = 4;
 pub const MALFORMED: u32 = 5;
 /// A stream's frame is no longer wanted.
 pub const STALE: u32 = 6;
+/// The peer's certificate expired while it was connected.
+pub const EXPIRED: u32 = 7;
 
 /// What a code means, in plain words. `None`: no code of this protocol version.
 #[must_use]
@@ -28,6 +30,7 @@ pub fn describe(code: u64) -> Option<&'static str> {
         DRAINING => "the encoder is shutting down",
         MALFORMED => "the other side received bytes it could not read",
         STALE => "the frame is no longer wanted",
+        EXPIRED => "the certificate has expired",
         _ => return None,
     })
 }
@@ -52,9 +55,10 @@ mod tests {
 
     #[test]
     fn every_code_is_pinned_and_explained() {
-        assert_eq!([OK, REFUSED, REVOKED, REPLACED, DRAINING, MALFORMED, STALE], [0, 1, 2, 3, 4, 5, 6]);
-        assert!((0..=6).all(|code| describe(code).is_some()));
-        assert_eq!(describe(7), None);
+        let codes = [OK, REFUSED, REVOKED, REPLACED, DRAINING, MALFORMED, STALE, EXPIRED];
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert!((0..=7).all(|code| describe(code).is_some()));
+        assert_eq!(describe(8), None);
         assert_eq!(describe(1 << 40), None);
     }
 }

@@ -8,10 +8,12 @@ use std::io::IsTerminal as _;
 use serde::{Deserialize, Serialize};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{EnvFilter, filter::ParseError};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Overrides the configured level: `FTH_LOG=debug`, `FTH_LOG=info,shared::tls=trace`.
 pub const LOG_VARIABLE: &str = "FTH_LOG";
@@ -46,21 +48,24 @@ pub struct FilterError {
 /// [`LOG_VARIABLE`] overrides it. A second call changes nothing.
 pub fn init(level: &str, format: Format) -> Result<(), FilterError> {
     let filter = filter(std::env::var(LOG_VARIABLE).ok(), level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The filter alone decides what is logged, not the builder's own level.
+    let builder = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(std::io::stderr);
     // An error means that a test or an embedding program has set its own subscriber: that one stays.
     let _ = match format {
-        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        Format::Json => builder.with_ansi(false).event_format(JsonLines).try_init(),
+        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).finish().with(filter).try_init(),
+        Format::Json => builder.with_ansi(false).event_format(JsonLines).finish().with(filter).try_init(),
     };
     Ok(())
 }
 
-fn filter(variable: Option<String>, level: &str) -> Result<EnvFilter, FilterError> {
+/// Levels by module, not `EnvFilter`: that one also filters by span fields, for which it links a regex engine, a
+/// twentieth of the agent.
+fn filter(variable: Option<String>, level: &str) -> Result<Targets, FilterError> {
     let (origin, filter) = match variable {
         Some(value) if !value.is_empty() => (LOG_VARIABLE, value),
         _ => ("log level", level.to_owned()),
     };
-    EnvFilter::try_new(&filter).map_err(|source| FilterError { origin, filter, source })
+    filter.parse().map_err(|source| FilterError { origin, filter, source })
 }
 
 /// `{"time":…,"level":…,"target":…,"message":…,"span":…,other fields}`.
@@ -224,7 +229,10 @@ mod tests {
         assert!(error.starts_with("FTH_LOG \"shared=loud\" is not a log filter"), "{error}");
         let error = filter(None, "shared=loud").unwrap_err().to_string();
         assert!(error.starts_with("log level"), "{error}");
-        filter(Some(String::new()), "info,shared::tls=debug").unwrap();
+        let filter = filter(Some(String::new()), "info,shared::tls=debug").unwrap();
+        assert!(filter.would_enable("shared::tls", &tracing::Level::DEBUG));
+        assert!(filter.would_enable("quinn", &tracing::Level::INFO));
+        assert!(!filter.would_enable("quinn", &tracing::Level::DEBUG));
     }
 
     #[derive(Clone, Default)]

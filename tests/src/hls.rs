@@ -30,7 +30,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Streams `frames/%06d.jpg` of `footage` in a loop at `fps` from `127.0.0.1:port` (0: any free port).
+    /// Streams `frames/%06d.jpg` of `footage` in a loop at `fps` from `127.0.0.1:port`.
     ///
     /// # Errors
     /// ffmpeg is missing or the port is taken.
@@ -52,11 +52,6 @@ impl Stream {
             .context("the live stream needs ffmpeg: apt-get install ffmpeg")?;
         ffmpeg.wait_for_file(&segments.join("live.m3u8"), Duration::from_secs(30))?;
         Ok(Self { _ffmpeg: ffmpeg, server })
-    }
-
-    /// Port of the HTTP server.
-    pub fn port(&self) -> u16 {
-        self.server.address.port()
     }
 
     /// Where to watch.

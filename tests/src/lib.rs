@@ -7,7 +7,9 @@
 
 pub mod answers;
 pub mod demo;
+pub mod goals;
 pub mod hls;
 pub mod plaza;
+pub mod ports;
 pub mod process;
 pub mod setup;

@@ -11,9 +11,11 @@
 //! what is there, a busy one lets the queue grow into the next batch.
 
 pub mod driver;
+mod frame;
 mod pipeline;
 pub mod policy;
 
-pub(crate) use pipeline::internal;
-pub use pipeline::{Counts, Frame, Outcome, Pipeline, Ready, Rejection, Settings, Ticket, Timings, Waiting};
+pub(crate) use frame::internal;
+pub use frame::{Frame, Outcome, Ready, Rejection, Timings, Waiting};
+pub use pipeline::{Counts, Pipeline, Settings, Ticket};
 pub use policy::{CameraKey, FrameId};

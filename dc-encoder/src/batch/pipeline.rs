@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use protocol::{DropReason, RejectCode};
+use protocol::DropReason;
 use shared::image::Rgb;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
+use super::frame::{Frame, Outcome, Ready, Rejection, Timings, Waiting, internal, settle, waited};
 use super::policy::{CameraKey, Dropped, Entry, FrameId, Limits, Queue};
-use crate::backend::Encoded;
 
 /// Sizes of the pipeline; none may be zero (zero counts as one).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,102 +27,6 @@ pub struct Settings {
     /// Frames of all cameras that are being decoded or wait decoded for the device. Decoding ahead of the
     /// device costs memory and takes processor time from frames that may be superseded.
     pub decoded_ahead: usize,
-}
-
-/// A received frame.
-#[derive(Debug)]
-pub struct Frame {
-    /// Whose it is.
-    pub camera: CameraKey,
-    /// The camera's sequence number.
-    pub seq: u64,
-    /// The bytes as received.
-    pub jpeg: Vec<u8>,
-    /// Whether latent tokens are wanted.
-    pub tokens: bool,
-    /// From here on nobody wants the answer.
-    pub deadline: Instant,
-    /// The frame's share of the memory budget, given back together with `jpeg`.
-    pub memory: Option<OwnedSemaphorePermit>,
-}
-
-/// Where a frame's time went in the pipeline.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Timings {
-    /// Waiting, for a decoder and for a place in a batch.
-    pub queue: Duration,
-    /// JPEG to the model's input.
-    pub decode: Duration,
-    /// The batch on the device.
-    pub encode: Duration,
-}
-
-/// Why a frame can never be encoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    /// For the program.
-    pub code: RejectCode,
-    /// For the person.
-    pub message: String,
-}
-
-/// What became of a frame; sent exactly once.
-#[derive(Debug)]
-pub enum Outcome {
-    /// Encoded.
-    Encoded {
-        /// Embedding, and latent tokens if they were wanted.
-        encoded: Encoded,
-        /// Frames in the batch, this one included.
-        batch: usize,
-        /// Where the time went.
-        timings: Timings,
-    },
-    /// In order, but not encoded.
-    Dropped(DropReason, Timings),
-    /// Not in order, or the encoder failed.
-    Rejected(Rejection),
-}
-
-/// A frame that waits for a decode worker.
-#[derive(Debug)]
-pub struct Waiting {
-    /// The bytes as received.
-    pub jpeg: Vec<u8>,
-    tokens: bool,
-    submitted: Instant,
-    reply: oneshot::Sender<Outcome>,
-    _memory: Option<OwnedSemaphorePermit>,
-}
-
-/// A decoded frame that waits for the device, or is on it.
-#[derive(Debug)]
-pub struct Ready {
-    /// The model's input size, RGB.
-    pub rgb: Arc<Rgb>,
-    /// Whether latent tokens are wanted.
-    pub tokens: bool,
-    since: Instant,
-    timings: Timings,
-    reply: oneshot::Sender<Outcome>,
-}
-
-impl Ready {
-    /// Counts the time up to `now` as waiting.
-    pub(super) fn started(&mut self, now: Instant) {
-        self.timings.queue += now.saturating_duration_since(self.since);
-    }
-
-    /// The frame was encoded, in a batch of `batch` frames that took `encode`.
-    pub(super) fn answer(self, encoded: Encoded, batch: usize, encode: Duration) {
-        let timings = Timings { encode, ..self.timings };
-        settle(self.reply, Outcome::Encoded { encoded, batch, timings });
-    }
-
-    /// The device failed on the frame.
-    pub(super) fn fail(self, why: &str) {
-        settle(self.reply, Outcome::Rejected(internal(why)));
-    }
 }
 
 /// How many frames are where.
@@ -367,25 +271,11 @@ impl Drop for Ticket {
     }
 }
 
-/// An [`RejectCode::Internal`] rejection.
-pub(crate) fn internal(message: &str) -> Rejection {
-    Rejection { code: RejectCode::Internal, message: message.to_owned() }
-}
-
-/// A camera that went away meanwhile has no ear for the outcome: nothing to do about it.
-fn settle(reply: oneshot::Sender<Outcome>, outcome: Outcome) {
-    let _ = reply.send(outcome);
-}
-
 fn ended(phase: &Phase, timings: Timings) -> Outcome {
     match phase {
         Phase::Failed(why) => Outcome::Rejected(internal(why)),
         Phase::Open | Phase::Closed => Outcome::Dropped(DropReason::Draining, timings),
     }
-}
-
-fn waited(now: Instant, since: Instant) -> Timings {
-    Timings { queue: now.saturating_duration_since(since), ..Timings::default() }
 }
 
 fn drop_waiting(dropped: Dropped<Waiting>, now: Instant) {

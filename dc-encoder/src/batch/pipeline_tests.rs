@@ -1,4 +1,5 @@
 use super::*;
+use crate::backend::Encoded;
 
 const SETTINGS: Settings = Settings { per_camera: 2, total: 8, decoded_ahead: 2 };
 const FOREVER: Duration = Duration::from_secs(3600);

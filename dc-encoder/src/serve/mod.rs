@@ -15,7 +15,8 @@ use std::time::Duration;
 use protocol::limits::MAX_NAME_BYTES;
 use protocol::{GridShape, InputSize, SessionLimits, VERSION, Welcome, close};
 use quinn::{Endpoint, IdleTimeout, Incoming, TransportConfig, VarInt};
-use shared::tls::{Failure, Identity, PkiPaths, ServerTls, WatchGuard};
+use rustls::time_provider::TimeProvider;
+use shared::tls::{Failure, PkiPaths, ServerTls, WatchGuard, system_time};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -65,9 +66,21 @@ impl Server {
     /// # Errors
     /// [`ServeError`], each with what to do about it.
     pub fn start(config: &Config, backend: Box<dyn Backend>) -> Result<ServerHandle, ServeError> {
+        Self::start_at(config, backend, system_time())
+    }
+
+    /// [`start`](Self::start) with another clock for certificates.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_at(
+        config: &Config,
+        backend: Box<dyn Backend>,
+        clock: Arc<dyn TimeProvider>,
+    ) -> Result<ServerHandle, ServeError> {
         config.validate()?;
         let pki = config.pki.as_deref().ok_or(ServeError::NoPki)?;
-        let tls = ServerTls::load(&PkiPaths::in_dir(pki))?;
+        let tls = ServerTls::load_at(&PkiPaths::in_dir(pki), Arc::clone(&clock))?;
         for warning in tls.identity().warnings() {
             tracing::warn!("{warning}");
         }
@@ -83,6 +96,8 @@ impl Server {
             memory: Arc::new(Semaphore::new(kib(config.limits.frame_memory.as_u64()))),
             live: Live::new(config.limits.max_sessions, config.timeouts.silence),
             revocations: tls.revocations().clone(),
+            identity: tls.identity().clone(),
+            clock,
             draining,
         });
         let pipeline = Arc::clone(&engine.pipeline);
@@ -90,7 +105,6 @@ impl Server {
             endpoint,
             context,
             engine,
-            identity: tls.identity().clone(),
             stop: stop.clone(),
             max_connections: config.limits.max_sessions.saturating_add(SPARE_CONNECTIONS),
             sessions: JoinSet::new(),
@@ -212,7 +226,6 @@ struct Running {
     endpoint: Endpoint,
     context: Arc<Context>,
     engine: Engine,
-    identity: Identity,
     /// Tells the sessions to drain, whoever asked for it.
     stop: watch::Sender<bool>,
     max_connections: usize,
@@ -247,8 +260,7 @@ impl Running {
             // Fails only for an address that is validated already.
             let _ = incoming.retry();
         } else {
-            let (context, identity) = (Arc::clone(&self.context), self.identity.clone());
-            self.sessions.spawn(handshake(incoming, context, identity));
+            self.sessions.spawn(handshake(incoming, Arc::clone(&self.context)));
         }
     }
 
@@ -276,23 +288,21 @@ impl Running {
     }
 }
 
-async fn handshake(incoming: Incoming, context: Arc<Context>, identity: Identity) {
+async fn handshake(incoming: Incoming, context: Arc<Context>) {
     let peer = incoming.remote_address();
     let connecting = match incoming.accept() {
         Ok(connecting) => connecting,
-        Err(error) => return log_failure(&error, peer, &identity),
+        Err(error) => return log_failure(&error, peer, &context),
     };
     match timeout(context.timeouts.handshake, connecting).await {
         Ok(Ok(connection)) => session::run(connection, context).await,
-        Ok(Err(error)) => log_failure(&error, peer, &identity),
+        Ok(Err(error)) => log_failure(&error, peer, &context),
         Err(_) => tracing::warn!(%peer, "the handshake took too long"),
     }
 }
 
-fn log_failure<'a>(error: impl Into<Failure<'a>>, peer: SocketAddr, identity: &Identity) {
-    let name = peer.to_string();
-    let context = shared::tls::Context { identity, peer: &name, now: jiff::Timestamp::now() };
-    tracing::warn!("no connection: {}", shared::tls::explain(error, &context));
+fn log_failure<'a>(error: impl Into<Failure<'a>>, peer: SocketAddr, context: &Context) {
+    tracing::warn!("no connection: {}", shared::tls::explain(error, &context.about(&peer.to_string())));
 }
 
 fn welcome(config: &Config, info: &BackendInfo) -> Welcome {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, Hello, Ping, Pong, close};
 use quinn::{Connection, SendStream};
+use shared::tls::{PeerIdentity, diagnose_expired, expired};
 use shared::wire::{MsgReader, WireError};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -26,7 +27,7 @@ pub(super) struct Session {
     send: SendStream,
     reader: MsgReader,
     seat: Seat,
-    serial: String,
+    identity: PeerIdentity,
     frames: JoinSet<Result<(), Malformed>>,
     shared: Arc<frame::Shared>,
     /// Datagrams received when the agent was last heard from.
@@ -36,13 +37,13 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// `seat` comes with the serial number of the certificate it was given to.
+    /// `seat` comes with what the certificate says that it was given to.
     pub(super) fn new(
         connection: &Connection,
         context: &Arc<Context>,
         (send, reader): (SendStream, MsgReader),
         hello: Hello,
-        (seat, serial): (Seat, String),
+        (seat, identity): (Seat, PeerIdentity),
     ) -> Self {
         let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key()));
         Self {
@@ -52,7 +53,7 @@ impl Session {
             send,
             reader,
             seat,
-            serial,
+            identity,
             frames: JoinSet::new(),
             shared,
             datagrams: 0,
@@ -68,9 +69,10 @@ impl Session {
     /// Serves the agent until the session ends.
     pub(super) async fn serve(mut self) -> End {
         let context = Arc::clone(&self.context);
-        let serial = self.serial.clone();
+        let PeerIdentity { serial, not_after, .. } = self.identity.clone();
         let revoked = context.revocations.revoked(&serial);
-        tokio::pin!(revoked);
+        let expired = expired(not_after, &*context.clock);
+        tokio::pin!(revoked, expired);
         let mut draining = context.draining.clone();
         let often = context.timeouts.silence / LOOKS_PER_SILENCE;
         let mut tick = tokio::time::interval(often.max(Duration::from_millis(1)));
@@ -81,6 +83,11 @@ impl Session {
                 () = &mut revoked => {
                     let why = format!("the certificate of {} was revoked (serial {serial})", self.hello.camera);
                     Err(End::new(close::REVOKED, why))
+                }
+                () = &mut expired => {
+                    let peer = self.connection.remote_address().to_string();
+                    let why = diagnose_expired(&self.identity, &context.about(&peer));
+                    Err(End::new(close::EXPIRED, why.to_string()))
                 }
                 message = self.reader.next() => self.on_message(message).await,
                 stream = self.connection.accept_bi() => match stream {

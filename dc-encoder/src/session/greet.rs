@@ -34,7 +34,7 @@ pub(super) async fn greet(connection: &Connection, context: &Arc<Context>) -> Re
             // so does the write.
             let _ = send.set_priority(i32::MAX);
             write_control(&mut send, &EncoderToAgentMsg::Welcome(context.welcome.clone()), context).await?;
-            Ok(Session::new(connection, context, (send, reader), hello, (seat, identity.serial)))
+            Ok(Session::new(connection, context, (send, reader), hello, (seat, identity)))
         }
         Err(refused) => Err(refuse(send, context, refused).await),
     }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use protocol::{EncoderToAgentMsg, Welcome, close, limits};
 use quinn::{Connection, ConnectionError, SendStream, VarInt};
-use shared::tls::Revocations;
+use rustls::time_provider::TimeProvider;
+use shared::tls::{self, Identity, Revocations};
 use shared::wire::{WireError, write_msg};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -41,6 +42,10 @@ pub(crate) struct Context {
     pub(crate) memory: Arc<Semaphore>,
     pub(crate) live: Live,
     pub(crate) revocations: Revocations,
+    /// The server's own, to explain what becomes of connections.
+    pub(crate) identity: Identity,
+    /// What certificates are held against.
+    pub(crate) clock: Arc<dyn TimeProvider>,
     /// Turns true when the server drains.
     pub(crate) draining: watch::Receiver<bool>,
 }
@@ -50,6 +55,13 @@ pub(crate) struct Context {
 struct End {
     code: u32,
     message: String,
+}
+
+impl Context {
+    /// For words about the connection of this peer.
+    pub(crate) fn about<'a>(&'a self, peer: &'a str) -> tls::Context<'a> {
+        tls::Context { identity: &self.identity, peer, now: tls::now(&*self.clock) }
+    }
 }
 
 impl End {

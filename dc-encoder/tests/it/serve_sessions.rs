@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use fixtures::{ALWAYS, Clock, Leaf};
 use protocol::{
     AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, Hello, Ping, RefuseCode, Refused, SpaceId,
     close,
 };
-use shared::tls::Role;
 
 use crate::serve_support::{Agent, Fake, World, connect, hello, soon};
 
@@ -27,7 +27,7 @@ async fn answered(agent: &mut Agent) {
 async fn those_who_may_not_come_in_read_why() {
     let world = World::start(Fake::new(), |_| {});
     let gate = world.pki.camera("gate", 10);
-    let operator = world.pki.issue("ada", Role::Operator, 11);
+    let operator = world.pki.issue(&Leaf::operator("ada", 11, ALWAYS));
     let foreign = vec![SpaceId([1; 32])];
     let cases = [
         (&gate, Hello { version: 2, ..hello("gate") }, RefuseCode::Version, "version 1"),
@@ -106,7 +106,7 @@ async fn pings_are_answered_and_goodbyes_end_the_session() {
 
 #[tokio::test]
 async fn a_second_agent_with_the_same_certificate_is_refused_and_the_first_goes_on() {
-    let silence = Duration::from_millis(500);
+    let silence = Duration::from_secs(1);
     let world = World::start(Fake::new(), |config| {
         config.timeouts.silence = silence;
         config.timeouts.keep_alive = silence / 5;
@@ -192,5 +192,25 @@ async fn revocation_closes_a_live_session_and_only_that_one() {
     let (code, reason) = bad.closed().await;
     assert_eq!(code, close::REVOKED);
     assert!(reason.contains("bad"), "{reason}");
+    answered(&mut good).await;
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_certificate() {
+    let last = 1_900_000_000;
+    let clock = Clock::at(last);
+    let world = World::start_at(Fake::new(), clock.clone(), |_| {});
+    let mut good = world.agent("good", 10).await;
+    let short = world.pki.issue(&Leaf::camera("short", 11, [ALWAYS[0], last]));
+    let mut short = Agent::admitted(&short, world.address, hello("short")).await;
+    answered(&mut short).await;
+    clock.set(last + 1);
+    let (code, reason) = short.closed().await;
+    assert_eq!(code, close::EXPIRED);
+    assert!(
+        reason.contains("(camera short, serial 0b) has expired: it was valid until 2030-03-17"),
+        "{reason}"
+    );
+    assert!(reason.contains("`dc-encoder pki issue --camera short`"), "{reason}");
     answered(&mut good).await;
 }

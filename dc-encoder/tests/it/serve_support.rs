@@ -1,7 +1,6 @@
 //! A server over a fake device, its certificates, and an agent that speaks the protocol by hand.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
@@ -9,19 +8,16 @@ use std::time::Duration;
 
 use dc_encoder::backend::{Backend, BackendError, BackendInfo, Encoded};
 use dc_encoder::serve::{Config, ServeError, Server, ServerHandle};
+use fixtures::{ALWAYS, Authority, Leaf};
 use protocol::limits::{MAX_CONTROL_BYTES, MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
 use protocol::{
     AgentToEncoderMsg, EncoderToAgentMsg, Encoding, FrameHeader, FrameReplyMsg, Hello, SpaceId, StreamKind,
     Welcome,
 };
 use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
-    date_time_ymd,
-};
+use rustls::time_provider::TimeProvider;
 use shared::image::{Chroma, Rgb, jpeg};
-use shared::tls::{Identity, Role, camera_uri, client_config};
+use shared::tls::{Identity, client_config, system_time};
 use shared::wire::{MsgReader, expect_msg, write_msg};
 use tokio::sync::mpsc;
 
@@ -45,80 +41,30 @@ pub async fn until(mut holds: impl FnMut() -> bool) {
 }
 
 /// A certificate authority in a temporary folder, laid out as a server expects it.
-pub struct Pki {
-    folder: tempfile::TempDir,
-    issuer: Issuer<'static, KeyPair>,
-    ca: String,
-}
+pub struct Pki(Authority);
 
 impl Pki {
     pub fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "CA");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().unwrap();
-        let ca = params.self_signed(&key).unwrap().pem();
-        let pki = Self { folder: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), ca };
-        pki.revoke(1, &[]);
-        pki.issue("server", Role::Server, 1);
-        pki
+        let authority = Authority::new("CA", ALWAYS);
+        authority.issue_as("server", &Leaf::server(ALWAYS));
+        Self(authority)
     }
 
     pub fn dir(&self) -> &Path {
-        self.folder.path()
+        self.0.dir()
     }
 
     pub fn camera(&self, name: &str, serial: u8) -> PathBuf {
-        self.issue(name, Role::Camera, serial)
+        self.issue(&Leaf::camera(name, serial, ALWAYS))
     }
 
-    pub fn issue(&self, name: &str, role: Role, serial: u8) -> PathBuf {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.serial_number = Some(SerialNumber::from_slice(&[serial]));
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let mut uris = vec![role.uri()];
-        if role == Role::Server {
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-            params.subject_alt_names.push(SanType::DnsName("localhost".try_into().unwrap()));
-        } else {
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        }
-        if role == Role::Camera {
-            uris.push(camera_uri(name));
-        }
-        params.subject_alt_names.extend(uris.into_iter().map(|uri| SanType::URI(uri.try_into().unwrap())));
-        let key = KeyPair::generate().unwrap();
-        let dir = self.dir().join(name);
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("ca.pem"), &self.ca).unwrap();
-        std::fs::write(dir.join("cert.pem"), params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
-        std::fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
-        std::fs::set_permissions(dir.join("key.pem"), PermissionsExt::from_mode(0o600)).unwrap();
-        dir
+    pub fn issue(&self, leaf: &Leaf<'_>) -> PathBuf {
+        self.0.issue(leaf)
     }
 
     /// Puts a list with these serials in the old one's place.
     pub fn revoke(&self, number: u8, serials: &[u8]) {
-        let revoked = serials.iter().map(|&serial| RevokedCertParams {
-            serial_number: SerialNumber::from_slice(&[serial]),
-            revocation_time: date_time_ymd(2024, 1, 1),
-            reason_code: None,
-            invalidity_date: None,
-        });
-        let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2024, 1, 1),
-            next_update: date_time_ymd(4000, 1, 1),
-            crl_number: SerialNumber::from_slice(&[number]),
-            issuing_distribution_point: None,
-            revoked_certs: revoked.collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let path = self.dir().join("crl.pem");
-        std::fs::write(path.with_extension("new"), params.signed_by(&self.issuer).unwrap().pem().unwrap())
-            .unwrap();
-        std::fs::rename(path.with_extension("new"), path).unwrap();
+        self.0.revoke(number, serials);
     }
 }
 
@@ -237,8 +183,13 @@ pub struct World {
 
 impl World {
     pub fn start(backend: Fake, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at(backend, system_time(), change)
+    }
+
+    /// The same, with another clock for certificates.
+    pub fn start_at(backend: Fake, clock: Arc<dyn TimeProvider>, change: impl FnOnce(&mut Config)) -> Self {
         let pki = Pki::new();
-        let server = start(&pki, backend, change).unwrap();
+        let server = Server::start_at(&config(&pki, change), Box::new(backend), clock).unwrap();
         let address = server.local_addr();
         Self { pki, server, address }
     }
@@ -250,13 +201,17 @@ impl World {
 }
 
 pub fn start(pki: &Pki, backend: Fake, change: impl FnOnce(&mut Config)) -> Result<ServerHandle, ServeError> {
+    Server::start(&config(pki, change), Box::new(backend))
+}
+
+fn config(pki: &Pki, change: impl FnOnce(&mut Config)) -> Config {
     let mut config = Config {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         pki: Some(pki.dir().to_owned()),
         ..Config::default()
     };
     change(&mut config);
-    Server::start(&config, Box::new(backend))
+    config
 }
 
 pub fn hello(camera: &str) -> Hello {

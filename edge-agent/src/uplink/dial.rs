@@ -7,18 +7,20 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::limits::MAX_CONTROL_BYTES;
 use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Hello, SpaceId, StreamKind, Welcome, close};
 use quinn::{Endpoint, VarInt};
-use shared::tls::{self, Identity};
+use rustls::time_provider::TimeProvider;
+use shared::tls::{self, Identity, PeerIdentity};
 use shared::wire::{MsgReader, WireError, write_msg};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::failure::{Failure, Heals, by_person, diagnosed, never, refusal, soon};
-use super::session::{Control, Session, context};
+use super::session::{Connected, Control, Session, context};
 use crate::config::ServerAddr;
 
 /// A name server that has not answered by then will be asked again.
@@ -47,8 +49,9 @@ pub struct Dialer {
     endpoint: Endpoint,
     folder: PathBuf,
     greeting: Greeting,
-    /// Read again after a failure that new files could heal.
+    /// Read again after a failure that new files could heal, and when it has expired.
     identity: Option<Identity>,
+    clock: Arc<dyn TimeProvider>,
 }
 
 impl Dialer {
@@ -64,7 +67,14 @@ impl Dialer {
             .map_err(|error| {
                 never(format!("cannot open a UDP socket: {error}; check the system's limits"))
             })?;
-        Ok(Self { endpoint, folder: folder.to_owned(), greeting, identity: Some(identity) })
+        let (folder, identity, clock) = (folder.to_owned(), Some(identity), tls::system_time());
+        Ok(Self { endpoint, folder, greeting, identity, clock })
+    }
+
+    /// Holds certificates against another clock than the machine's.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn TimeProvider>) -> Self {
+        Self { clock, ..self }
     }
 
     /// Connects to `server` and greets it; `spaces` are those of the heads, `in_flight` the most frames wanted
@@ -78,7 +88,8 @@ impl Dialer {
         spaces: Vec<SpaceId>,
         in_flight: u16,
     ) -> Result<(Session, Control), Failure> {
-        let identity = match self.identity.take() {
+        let now = tls::now(&*self.clock);
+        let identity = match self.identity.take().filter(|identity| identity.is_valid_at(now)) {
             Some(identity) => identity,
             None => Identity::load(&self.folder).map_err(|e| by_person(format!("identity: {e}")))?,
         };
@@ -86,14 +97,16 @@ impl Dialer {
         let peer = server.to_string();
         let result = async {
             let connection = self.connect(server, &identity, &peer).await?;
-            let caller = Caller { peer: &peer, identity: &identity, connection: &connection };
+            let encoder = PeerIdentity::of(&connection).map_err(|e| by_person(format!("{peer}: {e}")))?;
+            let (server, clock) = (peer.clone(), Arc::clone(&self.clock));
+            let connected = Connected { server, connection, identity: identity.clone(), encoder, clock };
             let (welcome, control) =
-                timeout(GREET_WITHIN, caller.greet(hello)).await.unwrap_or_else(|_| {
+                timeout(GREET_WITHIN, greet(&connected, hello)).await.unwrap_or_else(|_| {
                     Err(soon(format!(
                         "{peer} accepted the connection but did not greet within {GREET_WITHIN:?}"
                     )))
                 })?;
-            Ok((Session::new(peer.clone(), connection, identity.clone(), welcome, in_flight), control))
+            Ok((Session::new(connected, welcome, in_flight), control))
         }
         .await;
         if result.as_ref().err().is_none_or(|failure: &Failure| failure.heals == Heals::Soon) {
@@ -128,7 +141,8 @@ impl Dialer {
         identity: &Identity,
         peer: &str,
     ) -> Result<quinn::Connection, Failure> {
-        let config = tls::client_config(identity, None).map_err(|e| by_person(format!("identity: {e}")))?;
+        let config = tls::client_config(identity, Some(Arc::clone(&self.clock)))
+            .map_err(|e| by_person(format!("identity: {e}")))?;
         let mut attempts = JoinSet::new();
         for (index, address) in (0..).zip(resolve(server).await?) {
             let call = Call {
@@ -138,6 +152,7 @@ impl Dialer {
                 host: server.host.clone(),
                 peer: peer.to_owned(),
                 identity: identity.clone(),
+                clock: Arc::clone(&self.clock),
             };
             attempts.spawn(async move {
                 tokio::time::sleep(STAGGER * index).await;
@@ -165,12 +180,13 @@ struct Call {
     host: String,
     peer: String,
     identity: Identity,
+    clock: Arc<dyn TimeProvider>,
 }
 
 impl Call {
     async fn connect(self) -> Result<quinn::Connection, Failure> {
-        let Self { endpoint, config, address, host, peer, identity } = self;
-        let context = || context(&identity, &peer);
+        let Self { endpoint, config, address, host, peer, identity, clock } = self;
+        let context = || context(&identity, &peer, &*clock);
         let connecting = endpoint
             .connect_with(config, address, &host)
             .map_err(|error| diagnosed(tls::diagnose(&error, &context())))?;
@@ -197,52 +213,37 @@ async fn resolve(server: &ServerAddr) -> Result<Vec<SocketAddr>, Failure> {
     }
 }
 
-/// An established connection, not yet greeted.
-struct Caller<'a> {
-    peer: &'a str,
-    identity: &'a Identity,
-    connection: &'a quinn::Connection,
-}
-
-impl Caller<'_> {
-    async fn greet(&self, hello: AgentToEncoderMsg) -> Result<(Welcome, Control), Failure> {
-        let peer = self.peer;
-        let (mut send, recv) = self.connection.open_bi().await.map_err(|error| self.failed(error.into()))?;
-        // The stream is new, so its priority can be set.
-        let _ = send.set_priority(i32::MAX);
-        let mut reader = MsgReader::new(recv, MAX_CONTROL_BYTES);
-        let said = async {
-            send.write_all(&[StreamKind::Control as u8]).await?;
-            write_msg(&mut send, &hello, MAX_CONTROL_BYTES).await
-        };
-        // A refusal may have arrived although the connection then closed under the writing.
-        let said: Result<(), WireError> = said.await;
-        match reader.next::<EncoderToAgentMsg>().await {
-            Ok(Some(EncoderToAgentMsg::Welcome(welcome))) if welcome.version != protocol::VERSION => {
-                Err(never(format!(
-                    "{peer} speaks protocol version {}, this agent speaks {}. Update the older one",
-                    welcome.version,
-                    protocol::VERSION
-                )))
-            }
-            Ok(Some(EncoderToAgentMsg::Welcome(welcome))) => Ok((welcome, Control { send, reader })),
-            Ok(Some(EncoderToAgentMsg::Refused(refused))) => Err(refusal(peer, &refused)),
-            Ok(Some(EncoderToAgentMsg::Goodbye(goodbye))) => {
-                Err(soon(format!("{peer} said goodbye: {goodbye}")))
-            }
-            Ok(Some(EncoderToAgentMsg::Pong(_)) | None) => {
-                Err(soon(format!("{peer} did not greet. Check that the port belongs to a dc-encoder")))
-            }
-            Err(error) => {
-                Err(self.failed(said.err().filter(|_| !error.is_connection_gone()).unwrap_or(error)))
-            }
+/// Says hello and reads the answer.
+async fn greet(connected: &Connected, hello: AgentToEncoderMsg) -> Result<(Welcome, Control), Failure> {
+    let Connected { server: peer, connection, .. } = connected;
+    let failed = |error: WireError| match connection.close_reason() {
+        Some(reason) => connected.diagnosed(&reason),
+        None => soon(format!("{peer} broke off the greeting: {error}")),
+    };
+    let (mut send, recv) = connection.open_bi().await.map_err(|error| failed(error.into()))?;
+    // The stream is new, so its priority can be set.
+    let _ = send.set_priority(i32::MAX);
+    let mut reader = MsgReader::new(recv, MAX_CONTROL_BYTES);
+    let said = async {
+        send.write_all(&[StreamKind::Control as u8]).await?;
+        write_msg(&mut send, &hello, MAX_CONTROL_BYTES).await
+    };
+    // A refusal may have arrived although the connection then closed under the writing.
+    let said: Result<(), WireError> = said.await;
+    match reader.next::<EncoderToAgentMsg>().await {
+        Ok(Some(EncoderToAgentMsg::Welcome(welcome))) if welcome.version != protocol::VERSION => {
+            Err(never(format!(
+                "{peer} speaks protocol version {}, this agent speaks {}. Update the older one",
+                welcome.version,
+                protocol::VERSION
+            )))
         }
-    }
-
-    fn failed(&self, error: WireError) -> Failure {
-        match self.connection.close_reason() {
-            Some(reason) => diagnosed(tls::diagnose(&reason, &context(self.identity, self.peer))),
-            None => soon(format!("{} broke off the greeting: {error}", self.peer)),
+        Ok(Some(EncoderToAgentMsg::Welcome(welcome))) => Ok((welcome, Control { send, reader })),
+        Ok(Some(EncoderToAgentMsg::Refused(refused))) => Err(refusal(peer, &refused)),
+        Ok(Some(EncoderToAgentMsg::Goodbye(goodbye))) => Err(soon(format!("{peer} said goodbye: {goodbye}"))),
+        Ok(Some(EncoderToAgentMsg::Pong(_)) | None) => {
+            Err(soon(format!("{peer} did not greet. Check that the port belongs to a dc-encoder")))
         }
+        Err(error) => Err(failed(said.err().filter(|_| !error.is_connection_gone()).unwrap_or(error))),
     }
 }

@@ -92,7 +92,13 @@ mod tests {
         let heals = |cause| diagnosed(Diagnosis { cause, message: "m".into(), remedy: String::new() }).heals;
         assert_eq!(heals(Cause::Timeout), Heals::Soon);
         assert_eq!(heals(Cause::Version), Heals::Never);
-        for cause in [Cause::Time, Cause::Authority, Cause::Name, Cause::Closed(close::REVOKED.into())] {
+        for cause in [
+            Cause::Time,
+            Cause::Authority,
+            Cause::Name,
+            Cause::Closed(close::REVOKED.into()),
+            Cause::Closed(close::EXPIRED.into()),
+        ] {
             assert_eq!(heals(cause), Heals::ByPerson, "{cause:?}");
         }
     }

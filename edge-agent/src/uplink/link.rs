@@ -202,9 +202,11 @@ async fn accompany(session: &Session, mut control: Control, stop: &mut oneshot::
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     let mut id = 0;
+    let mut expired = std::pin::pin!(session.expired());
     loop {
         tokio::select! {
             _ = &mut *stop => return Ended::Stopped(control),
+            failure = &mut expired => return Ended::Lost(failure),
             message = control.reader.next::<EncoderToAgentMsg>() => match message {
                 Ok(Some(EncoderToAgentMsg::Pong(pong))) => {
                     heard = Instant::now();

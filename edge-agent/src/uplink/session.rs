@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use jiff::Timestamp;
-use protocol::Welcome;
+use protocol::{Welcome, close};
 use quinn::{ConnectionError, SendStream, VarInt};
-use shared::tls::{self, Context, Identity};
+use rustls::time_provider::TimeProvider;
+use shared::tls::{self, Context, Identity, PeerIdentity};
 use shared::wire::{MsgReader, WireError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -16,11 +16,30 @@ use crate::ledger::Dropped;
 #[derive(Debug, Clone)]
 pub struct Session(Arc<Inner>);
 
+/// A connection, not yet greeted.
+#[derive(Debug)]
+pub(super) struct Connected {
+    /// The encoder's address as configured.
+    pub(super) server: String,
+    pub(super) connection: quinn::Connection,
+    /// The agent's own.
+    pub(super) identity: Identity,
+    /// What the encoder's certificate says.
+    pub(super) encoder: PeerIdentity,
+    /// What certificates are held against.
+    pub(super) clock: Arc<dyn TimeProvider>,
+}
+
+impl Connected {
+    /// Why the connection failed or ended, in words.
+    pub(super) fn diagnosed(&self, error: &ConnectionError) -> Failure {
+        diagnosed(tls::diagnose(error, &context(&self.identity, &self.server, &*self.clock)))
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
-    server: String,
-    connection: quinn::Connection,
-    identity: Identity,
+    connected: Connected,
     welcome: Welcome,
     slots: Arc<Semaphore>,
     most: u32,
@@ -38,22 +57,16 @@ pub struct Control {
 }
 
 impl Session {
-    pub(super) fn new(
-        server: String,
-        connection: quinn::Connection,
-        identity: Identity,
-        welcome: Welcome,
-        in_flight: u16,
-    ) -> Self {
+    pub(super) fn new(connected: Connected, welcome: Welcome, in_flight: u16) -> Self {
         let most = u32::from(in_flight.min(welcome.limits.max_in_flight).max(1));
         let slots = Arc::new(Semaphore::new(most as usize));
-        Self(Arc::new(Inner { server, connection, identity, welcome, slots, most, ended: OnceLock::new() }))
+        Self(Arc::new(Inner { connected, welcome, slots, most, ended: OnceLock::new() }))
     }
 
     /// The encoder's address as configured.
     #[must_use]
     pub fn server(&self) -> &str {
-        &self.0.server
+        &self.0.connected.server
     }
 
     /// What was agreed.
@@ -65,7 +78,7 @@ impl Session {
     /// The connection itself.
     #[must_use]
     pub fn connection(&self) -> &quinn::Connection {
-        &self.0.connection
+        &self.0.connected.connection
     }
 
     /// Waits for a place among the frames in flight.
@@ -84,7 +97,16 @@ impl Session {
     pub fn end(&self, code: u32, words: &str) {
         // The first reason is the true one.
         let _ = self.0.ended.set(words.to_owned());
-        self.0.connection.close(VarInt::from_u32(code), words.as_bytes());
+        self.connection().close(VarInt::from_u32(code), words.as_bytes());
+    }
+
+    /// Waits until the encoder's certificate has expired, then closes the connection; why, in words.
+    pub(super) async fn expired(&self) -> Failure {
+        let Connected { server, identity, encoder, clock, .. } = &self.0.connected;
+        tls::expired(encoder.not_after, &**clock).await;
+        let failure = diagnosed(tls::diagnose_expired(encoder, &context(identity, server, &**clock)));
+        self.end(close::EXPIRED, &failure.words);
+        failure
     }
 
     /// Why the connection is gone, in words.
@@ -92,14 +114,14 @@ impl Session {
     pub fn why_lost(&self, error: &ConnectionError) -> Failure {
         match self.0.ended.get() {
             Some(words) => soon(words.clone()),
-            None => diagnosed(tls::diagnose(error, &context(&self.0.identity, &self.0.server))),
+            None => self.0.connected.diagnosed(error),
         }
     }
 
     /// What an error on a frame's stream means for the frame.
     #[must_use]
     pub fn dropped_by(&self, error: WireError) -> Dropped {
-        match self.0.connection.close_reason() {
+        match self.connection().close_reason() {
             Some(reason) => Dropped::LinkLost(self.why_lost(&reason).words),
             None => Dropped::BadReply(error.to_string()),
         }
@@ -107,6 +129,6 @@ impl Session {
 }
 
 /// What is known besides an error when it is explained.
-pub(super) fn context<'a>(identity: &'a Identity, peer: &'a str) -> Context<'a> {
-    Context { identity, peer, now: Timestamp::now() }
+pub(super) fn context<'a>(identity: &'a Identity, peer: &'a str, clock: &dyn TimeProvider) -> Context<'a> {
+    Context { identity, peer, now: tls::now(clock) }
 }

@@ -8,7 +8,7 @@ use shared::head::{InputSpec, Manifest};
 
 use crate::agent_encoder::{Behaviour, Encoder, OnFrame, Seen};
 use crate::agent_pki::Pki;
-use crate::agent_process::{Agent, bare, frames, head, manifest, run};
+use crate::agent_process::{Agent, GRID, bare, frames, head, manifest, run, token_head};
 
 fn keys(value: &Value) -> BTreeSet<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -50,6 +50,23 @@ async fn every_frame_and_head_is_one_line_with_every_key() {
     assert_eq!((header.embedding, header.tokens), (Encoding::F16, None));
     let goodbye = encoder.sees(|seen| if let Seen::Goodbye(reason) = seen { Some(*reason) } else { None });
     assert_eq!(goodbye.await, GoodbyeReason::Shutdown);
+}
+
+#[tokio::test]
+async fn a_head_on_the_latent_tokens_gets_them_with_the_embedding() {
+    let pki = Pki::new();
+    let mut encoder = Encoder::start(&pki, Behaviour { grid: Some(GRID), ..Behaviour::default() });
+    let tokens = token_head(&pki, "token-mean");
+    let finished =
+        Agent::spawn(run(&pki, &[&encoder], &frames(&pki, 3)).arg("--head").arg(tokens)).finish().await;
+    assert!(finished.status.success(), "{}", finished.stderr);
+    assert_eq!(finished.assert_accounted(), [3, 3, 0]);
+    assert_eq!(finished.lines.len(), 6, "both heads read one reply");
+    for line in &finished.lines {
+        let error = (line["value"].as_f64().unwrap() - line["seq"].as_f64().unwrap()).abs();
+        assert!(error < 1e-3, "{line}");
+    }
+    assert_eq!(encoder.sees_frame().await.tokens, Some(Encoding::F16));
 }
 
 #[tokio::test]

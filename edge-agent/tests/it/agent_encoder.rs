@@ -1,19 +1,21 @@
 //! An encoder that does what a test tells it, over real QUIC and the real protocol.
 //!
-//! The embedding of frame `seq` is `[seq, 1, 2, 3]`: a head that weighs the first number answers with `seq`.
+//! The embedding of frame `seq` is `[seq, 1, 2, 3]`: a head that weighs the first number answers with `seq`. Every
+//! number of its latent tokens is `seq`.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fixtures::ALWAYS;
 use protocol::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
 use protocol::{
     AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, FrameHeader, FrameReplyMsg, Goodbye,
-    GoodbyeReason, Hello, InputSize, Pong, RefuseCode, Refused, RejectCode, ServerTimings, SessionLimits,
-    SpaceId, Welcome,
+    GoodbyeReason, GridShape, Hello, InputSize, Pong, RefuseCode, Refused, RejectCode, ServerTimings,
+    SessionLimits, SpaceId, Welcome,
 };
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
 use shared::embedding::to_wire;
 use shared::tls::ServerTls;
 use shared::wire::{MsgReader, WireError, expect_msg, read_exact_limited, write_msg};
@@ -56,6 +58,10 @@ pub struct Behaviour {
     pub note: &'static str,
     pub max_in_flight: u16,
     pub goodbye: Option<GoodbyeReason>,
+    /// Its latent-token grid.
+    pub grid: Option<GridShape>,
+    /// First and last second of its certificate's validity, from the start.
+    pub certificate: [i64; 2],
 }
 
 impl Default for Behaviour {
@@ -69,6 +75,8 @@ impl Default for Behaviour {
             note: "",
             max_in_flight: 8,
             goodbye: None,
+            grid: None,
+            certificate: ALWAYS,
         }
     }
 }
@@ -86,7 +94,8 @@ pub enum Seen {
 }
 
 pub struct Encoder {
-    pub address: SocketAddr,
+    /// The endpoint's own socket, held so that nobody else is given its port before the encoder comes back.
+    socket: UdpSocket,
     endpoint: Endpoint,
     behaviour: watch::Sender<Behaviour>,
     seen: mpsc::Receiver<Seen>,
@@ -94,11 +103,11 @@ pub struct Encoder {
 
 impl Encoder {
     pub fn start(pki: &Pki, behaviour: Behaviour) -> Self {
-        Self::start_at(pki, behaviour, (Ipv4Addr::LOCALHOST, 0).into(), protocol::ALPN)
+        Self::start_on(loopback(), pki, behaviour, protocol::ALPN)
     }
 
-    pub fn start_at(pki: &Pki, behaviour: Behaviour, address: SocketAddr, alpn: &[u8]) -> Self {
-        let tls = ServerTls::load(&pki.encoder()).unwrap();
+    pub fn start_on(socket: UdpSocket, pki: &Pki, behaviour: Behaviour, alpn: &[u8]) -> Self {
+        let tls = ServerTls::load(&pki.encoder(behaviour.certificate)).unwrap();
         let mut rustls = tls.rustls_config().unwrap();
         rustls.alpn_protocols = vec![alpn.to_vec()];
         let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(rustls).unwrap();
@@ -109,18 +118,23 @@ impl Encoder {
             transport.stream_receive_window(256_u32.into());
             config.transport_config(Arc::new(transport));
         }
-        let endpoint = Endpoint::server(config, free(address)).unwrap();
+        let endpoint = Endpoint::new(
+            EndpointConfig::default(),
+            Some(config),
+            socket.try_clone().unwrap(),
+            Arc::new(quinn::TokioRuntime),
+        )
+        .unwrap();
         let (behaviour, behaves) = watch::channel(behaviour);
         let (report, seen) = mpsc::channel(16_384);
         let fake = Fake { behaves, report, dropped: Arc::default() };
-        let address = endpoint.local_addr().unwrap();
         tokio::spawn(accept(endpoint.clone(), fake));
-        Self { address, endpoint, behaviour, seen }
+        Self { socket, endpoint, behaviour, seen }
     }
 
     /// As `--server` takes it.
     pub fn server(&self) -> String {
-        format!("localhost:{}", self.address.port())
+        format!("localhost:{}", self.socket.local_addr().unwrap().port())
     }
 
     pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
@@ -152,16 +166,23 @@ impl Encoder {
         self.seen.try_recv().is_err()
     }
 
-    /// Stops as a program does that was asked to: connections are closed, the port is free again.
-    pub async fn stop(self) {
+    /// Stops as a program does that was asked to: connections are closed. Its socket is for the one that takes
+    /// its place.
+    pub async fn stop(self) -> UdpSocket {
         self.endpoint.close(0_u32.into(), b"stopped");
         self.endpoint.wait_idle().await;
+        self.socket
     }
 
     /// Vanishes as a machine does that lost its power: nothing leaves its port any more, nothing is heard.
     pub fn vanish(&self) {
-        self.endpoint.rebind(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).unwrap();
+        self.endpoint.rebind(loopback()).unwrap();
     }
+}
+
+/// A socket on a port of its own.
+pub fn loopback() -> UdpSocket {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
 }
 
 #[derive(Clone)]
@@ -286,7 +307,12 @@ impl Fake {
             OnFrame::Reject(code, message) => FrameReplyMsg::rejected(seq, code, message),
             OnFrame::Answer | OnFrame::DropOnce(_) | OnFrame::Hold | OnFrame::LeaveUnread => {
                 let embedding = to_wire(&[seq as f32, 1.0, 2.0, 3.0], 1, 4, header.embedding).unwrap();
-                FrameReplyMsg::Answer(Answer { seq, timings, batch: 1, embedding, tokens: None })
+                let tokens = self.behaves.borrow().grid.zip(header.tokens).map(|(grid, encoding)| {
+                    let GridShape { rows, cols, dim } = grid;
+                    to_wire(&vec![seq as f32; (rows * cols * dim) as usize], rows * cols, dim, encoding)
+                        .unwrap()
+                });
+                FrameReplyMsg::Answer(Answer { seq, timings, batch: 1, embedding, tokens })
             }
         }
     }
@@ -300,7 +326,7 @@ fn welcome(behaviour: &Behaviour) -> Welcome {
         note: behaviour.note.into(),
         space: behaviour.space,
         embed_dim: 4,
-        grid: None,
+        grid: behaviour.grid,
         input: InputSize { width: 96, height: 48 },
         limits: SessionLimits {
             max_frame_bytes: 1 << 20,
@@ -308,14 +334,4 @@ fn welcome(behaviour: &Behaviour) -> Welcome {
             max_in_flight: behaviour.max_in_flight,
         },
     }
-}
-
-/// Waits until `address` can be bound: an endpoint that was closed lets go of its socket a little later.
-fn free(address: SocketAddr) -> SocketAddr {
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while let Err(error) = std::net::UdpSocket::bind(address) {
-        assert!(std::time::Instant::now() < until, "{address}: {error}");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    address
 }

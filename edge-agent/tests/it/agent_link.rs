@@ -1,5 +1,7 @@
 //! Links that break, and encoders that go away: no frame is unaccounted for, and answers come back.
 
+use std::collections::BTreeSet;
+
 use protocol::{DropReason, GoodbyeReason, close};
 
 use crate::agent_encoder::{Behaviour, Encoder, OnFrame, Seen};
@@ -17,13 +19,12 @@ fn holding() -> Behaviour {
 async fn without_a_link_answers_go_stale_and_come_back_with_it() {
     let pki = Pki::new();
     let encoder = Encoder::start(&pki, Behaviour::default());
-    let address = encoder.address;
     let mut command = run(&pki, &[&encoder], &frames(&pki, ENDLESS));
     let mut agent =
         Agent::spawn(command.args(["--fps", "50", "--deadline", "200ms", "--stale-every", "50ms"]));
     agent.answer().await;
 
-    encoder.stop().await;
+    let socket = encoder.stop().await;
     agent.dropped("link").await;
     let first = agent.until(|line| line["stale"] == true).await;
     let second = agent.until(|line| line["stale"] == true).await;
@@ -32,7 +33,7 @@ async fn without_a_link_answers_go_stale_and_come_back_with_it() {
     assert!(age(&second) > age(&first), "and it grows older");
     agent.dropped("link down: ").await;
 
-    let _encoder = Encoder::start_at(&pki, Behaviour::default(), address, protocol::ALPN);
+    let _encoder = Encoder::start_on(socket, &pki, Behaviour::default(), protocol::ALPN);
     let back = agent.answer().await;
     assert!(back["seq"].as_u64() > second["seq"].as_u64());
     agent.signal("INT");
@@ -49,8 +50,9 @@ async fn an_encoder_that_drains_finishes_its_frames_while_the_next_one_takes_ove
     let mut second = Encoder::start(&pki, Behaviour::default());
     let agent = &mut run(&pki, &[&first, &second], &frames(&pki, 12));
     let mut agent = Agent::spawn(agent.args(["--max-in-flight", "4"]));
-    assert_eq!(first.sees_frame().await.seq, 0);
-    first.sees_frame().await;
+    // Streams overtake each other: the newer frame has priority.
+    let at_first = BTreeSet::from([first.sees_frame().await.seq, first.sees_frame().await.seq]);
+    assert_eq!(at_first, BTreeSet::from([0, 1]));
     first.behave(|behaviour| behaviour.goodbye = Some(GoodbyeReason::Draining));
     let taken = second.sees_frame().await;
     assert!(taken.seq >= 2, "the frames at the first encoder stay there");
@@ -90,21 +92,24 @@ async fn an_encoder_that_vanishes_mid_frame_costs_that_frame() {
     finished.assert_accounted();
 }
 
-/// Three frames at an encoder that behaves like this; what it sees of the first cancelled one.
+/// Frames at an encoder that behaves like this; what it sees of the first cancelled one.
 async fn cancelled(on_frame: OnFrame) -> Seen {
     let pki = Pki::new();
     let mut encoder = Encoder::start(&pki, Behaviour { on_frame, ..Behaviour::default() });
-    let mut command = run(&pki, &[&encoder], &frames(&pki, 3));
+    let mut command = run(&pki, &[&encoder], &frames(&pki, ENDLESS));
     let mut agent =
         Agent::spawn(command.args(["--fps", "10", "--deadline", "150ms", "--max-in-flight", "1"]));
     let header = encoder.sees_frame().await;
     assert!((1..=150).contains(&header.deadline_ms), "{}", header.deadline_ms);
-    let line = agent.dropped("expired: no reply from localhost").await;
-    assert_eq!(line["seq"], header.seq);
+    // On a busy machine an earlier frame may have expired before the encoder saw anything of it.
+    let line = agent.until(|line| line["seq"] == header.seq).await;
+    let reason = line["dropped"].as_str().unwrap();
+    assert!(reason.starts_with("expired: no reply from localhost"), "{reason}");
     let is_end = |seen: &Seen| matches!(seen, Seen::Stopped(_) | Seen::Reset(_)).then(|| seen.clone());
     let seen = encoder.sees(is_end).await;
-    let [captured, answered, dropped] = agent.finish().await.assert_accounted();
-    assert_eq!((captured, answered, dropped), (3, 0, 3));
+    agent.signal("TERM");
+    let [_, answered, _] = agent.finish().await.assert_accounted();
+    assert_eq!(answered, 0);
     seen
 }
 
@@ -146,10 +151,12 @@ async fn what_an_encoder_drops_is_lost_live_and_tried_again_otherwise() {
 
     let always = Behaviour { on_frame: OnFrame::Drop(DropReason::Expired), ..Behaviour::default() };
     let encoder = Encoder::start(&pki, always);
-    let finished =
-        Agent::spawn(run(&pki, &[&encoder], &frames(&pki, 3)).args(["--fps", "50"])).finish().await;
-    let [captured, answered, _] = finished.assert_accounted();
-    assert_eq!((captured, answered), (3, 0));
+    let mut agent = Agent::spawn(run(&pki, &[&encoder], &frames(&pki, ENDLESS)).args(["--fps", "50"]));
+    agent.dropped("encoder: ").await;
+    agent.signal("TERM");
+    let finished = agent.finish().await;
+    let [_, answered, _] = finished.assert_accounted();
+    assert_eq!(answered, 0);
     assert!(finished.stderr.contains("encoder_expired="), "{}", finished.stderr);
 }
 

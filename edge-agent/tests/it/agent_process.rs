@@ -5,9 +5,11 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use protocol::GridShape;
 use serde_json::Value;
 use shared::head::{
-    FORMAT, InputSpec, Kind, Manifest, Output, OutputKind, SelfTestTolerance, Task, TensorData, Trained, seal,
+    FORMAT, Grid, InputSpec, Kind, Manifest, Output, OutputKind, Response, SelfTestTolerance, Task,
+    TensorData, Tokens, Trained, seal,
 };
 use shared::image::{Chroma, Rgb, jpeg};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -54,9 +56,39 @@ pub fn head(pki: &Pki, manifest: &Manifest) -> PathBuf {
         ("weight", vec![1, 4], vec![1.0, 0.0, 0.0, 0.0]),
         ("bias", vec![1], vec![0.0]),
     ];
+    write_head(pki, manifest, tensors, &[5.0, 0.0, 0.0, 0.0])
+}
+
+/// The grid that [`token_head`] reads.
+pub const GRID: GridShape = GridShape { rows: 2, cols: 2, dim: 3 };
+
+/// Writes a token head that answers with the mean of all numbers of the latent tokens, if that is not negative: ten
+/// is far enough out for the network's activation to be a straight line.
+pub fn token_head(pki: &Pki, name: &str) -> PathBuf {
+    let GridShape { rows, cols, dim } = GRID;
+    let options = Tokens { response: Response::Identity, background: false, departure: false };
+    let input = InputSpec { space: SPACE.to_string(), dim: 4, grid: Some(Grid { rows, cols, dim }) };
+    let manifest = Manifest { kind: Kind::Tokens(options), input, ..manifest(name) };
+    let tensors = [
+        ("token.fc1.weight", vec![1, 3], vec![1.0 / 3.0; 3]),
+        ("token.fc1.bias", vec![1], vec![10.0]),
+        ("token.fc2.weight", vec![1, 1], vec![1.0]),
+        ("token.fc2.bias", vec![1], vec![-10.0]),
+        ("token.row_weight", vec![2], vec![0.25; 2]),
+        ("token.bias", vec![1], vec![0.0]),
+    ];
+    write_head(pki, &manifest, tensors, &[5.0; 12])
+}
+
+fn write_head<const N: usize>(
+    pki: &Pki,
+    manifest: &Manifest,
+    tensors: [(&str, Vec<usize>, Vec<f32>); N],
+    self_test: &[f32],
+) -> PathBuf {
     let tensors = tensors.map(|(name, shape, values)| (name.to_owned(), TensorData::f32(&shape, &values)));
     let path = pki.path().join(format!("{}.head", manifest.name));
-    std::fs::write(&path, seal(manifest, tensors.into(), &[5.0, 0.0, 0.0, 0.0]).unwrap()).unwrap();
+    std::fs::write(&path, seal(manifest, tensors.into(), self_test).unwrap()).unwrap();
     path
 }
 

@@ -4,8 +4,8 @@ use protocol::RefuseCode;
 use shared::head::{InputSpec, Manifest};
 use shared::uplink::Uplink;
 
-use crate::agent_encoder::{Behaviour, Encoder, OnHello, SPACE};
-use crate::agent_pki::Pki;
+use crate::agent_encoder::{Behaviour, Encoder, OnHello, SPACE, loopback};
+use crate::agent_pki::{LONG_OVER, Pki};
 use crate::agent_process::{Agent, Finished, bare, frames, head, manifest, run};
 
 fn refusing(code: RefuseCode, message: &'static str) -> Behaviour {
@@ -71,7 +71,7 @@ async fn another_protocol_version_is_named() {
     );
 
     let pki = Pki::new();
-    let encoder = Encoder::start_at(&pki, Behaviour::default(), ([127, 0, 0, 1], 0).into(), b"fth/9");
+    let encoder = Encoder::start_on(loopback(), &pki, Behaviour::default(), b"fth/9");
     let finished = Agent::spawn(&mut run(&pki, &[&encoder], &frames(&pki, 2))).finish().await;
     assert_eq!(finished.status.code(), Some(1));
     assert!(finished.stderr.contains("version"), "{}", finished.stderr);
@@ -94,7 +94,7 @@ async fn an_expired_certificate_names_the_clock() {
     let list = frames(&pki, 2);
     let mut command = run(&pki, &[&encoder], &list);
     command.arg("--head").arg(head(&pki, &manifest("second")));
-    pki.camera_valid("plaza-1", (2020, 2021));
+    pki.camera_valid("plaza-1", LONG_OVER);
     let mut agent = Agent::spawn(&mut command);
     agent.says("clock").await;
     agent.signal("TERM");
@@ -169,7 +169,7 @@ async fn check_says_what_is_wrong_and_what_to_do() {
     let input = InputSpec { space: "ab".repeat(32), dim: 4, grid: None };
     let foreign = Manifest { input, uplink: uplink.id(), ..manifest("foreign") };
     let mut command = command(&pki, &encoder, &foreign);
-    pki.camera_valid("plaza-1", (2020, 2021));
+    pki.camera_valid("plaza-1", LONG_OVER);
     let (code, lines) = check(command.args(["--camera", "plaza-2"])).await;
     assert_eq!(code, Some(1), "{lines}");
     let has = |start: &str, words: &[&str]| {

@@ -68,14 +68,15 @@ async fn at_a_frame_rate_files_are_a_camera_that_does_not_wait() {
     let dir = tempfile::tempdir().unwrap();
     folder(dir.path(), 60);
     let mut running = run(dir.path().to_str().unwrap(), &Options { fps: Some(500.0), ..quick() });
-    // A consumer that is busy from the first frame until the source is through.
-    next(&mut running).await.unwrap();
+    // A consumer that is busy from its first frame until the source is through.
+    let first = next(&mut running).await.unwrap();
     let mut frames = running.frames;
     let (count, reasons) = lost(&mut running.losses).await;
-    let last = frames.take().await.unwrap();
+    // On a busy machine the source may be through before anything is taken.
+    let last = frames.take().await.unwrap_or(first);
     assert!(frames.take().await.is_none());
     assert_eq!(last.id.as_deref(), Some("0059.jpg"), "the newest one is kept");
-    assert_eq!(count + 2, 60);
+    assert_eq!(count + frames.counts().taken, 60);
     assert!(reasons.iter().all(|reason| reason == "superseded by a newer frame"));
     assert_eq!(running.pump.finish(LIMIT).unwrap(), 60);
 }

@@ -30,7 +30,7 @@ fn assert_no_secret(text: &str) {
 /// A server that streams motion JPEG as long as `flowing`.
 fn mjpeg_server(flowing: Arc<AtomicBool>) -> Server {
     let frame = jpeg::encode(&Rgb::filled(64, 48, [200, 30, 30]), 80, Chroma::C420);
-    Server::start("127.0.0.1:0", move |_, to| {
+    Server::start(move |_, to| {
         to.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")?;
         loop {
             if flowing.load(Ordering::SeqCst) {
@@ -86,7 +86,7 @@ async fn a_silent_stream_is_connected_anew() {
 
 #[tokio::test]
 async fn a_stream_that_is_not_there_is_given_up_when_asked_to() {
-    let server = Server::start("127.0.0.1:0", |_, to| respond(to, "404 Not Found", "", b""));
+    let server = Server::start(|_, to| respond(to, "404 Not Found", "", b""));
     let options = Options { attempts: Some(2), ..quick() };
     let mut running = run(&secret_url("http", &server, "live.m3u8"), &options);
     assert!(next(&mut running).await.is_none());
@@ -98,7 +98,7 @@ async fn a_stream_that_is_not_there_is_given_up_when_asked_to() {
 #[tokio::test]
 async fn a_snapshot_is_fetched_again_and_again() {
     let picture = jpeg::encode(&Rgb::filled(64, 48, [9, 200, 9]), 80, Chroma::C420);
-    let server = Server::start("127.0.0.1:0", move |_, to| {
+    let server = Server::start(move |_, to| {
         respond(to, "200 OK", "Content-Type: image/jpeg\r\nConnection: close\r\n", &picture)?;
         Err(std::io::ErrorKind::ConnectionAborted.into())
     });
@@ -120,7 +120,7 @@ struct Hls {
 impl Hls {
     const SEGMENTS: u64 = 60;
 
-    fn new(dir: &Path) -> Arc<Self> {
+    fn new(dir: &Path) -> Self {
         let source = format!("testsrc=size=160x90:rate=10:duration={}", Self::SEGMENTS);
         let playlist = dir.join("all.m3u8");
         ffmpeg(&[
@@ -144,7 +144,7 @@ impl Hls {
             "0",
             playlist.to_str().unwrap(),
         ]);
-        Arc::new(Self { dir: dir.to_owned(), since: Instant::now() })
+        Self { dir: dir.to_owned(), since: Instant::now() }
     }
 
     fn playlist(&self) -> String {
@@ -183,12 +183,7 @@ async fn live_hls_outlives_its_server() {
     let dir = tempfile::tempdir().unwrap();
     let program = NamedFfmpeg::new(dir.path());
     let hls = Hls::new(dir.path());
-    let serve = |hls: &Arc<Hls>| {
-        let hls = hls.clone();
-        move |request: &Request, to: &mut TcpStream| hls.serve(request, to)
-    };
-    let server = Server::start("127.0.0.1:0", serve(&hls));
-    let address = server.address.to_string();
+    let server = Server::start(move |request, to| hls.serve(request, to));
     let options = Options { ffmpeg: program.0.clone(), ..quick() };
     let mut running = run(&secret_url("http", &server, "live.m3u8"), &options);
     let first = next(&mut running).await.unwrap();
@@ -197,10 +192,10 @@ async fn live_hls_outlives_its_server() {
     // Replayed at their own speed, not in bursts: ten frames take about a second.
     until(&mut running, |frame| frame.seq >= 10).await;
     assert!(first.started.elapsed() > Duration::from_millis(500), "{:?}", first.started.elapsed());
-    drop(server);
+    server.go_away();
     let children = program.running();
     wait_for("a restart", || program.running().iter().any(|pid| !children.contains(pid)));
-    let _server = Server::start(&address, serve(&hls));
+    server.come_back();
     let now = Instant::now();
     until(&mut running, |frame| frame.started > now).await;
     running.pump.finish(LIMIT).unwrap();
@@ -210,7 +205,7 @@ async fn live_hls_outlives_its_server() {
 /// The least RTSP server that works: passes on the packets that `source` receives, over the TCP connection.
 fn rtsp_server(sdp: String, source: UdpSocket) -> Server {
     let source = Arc::new(source);
-    Server::start("127.0.0.1:0", move |request, to| {
+    Server::start(move |request, to| {
         let (method, sequence) =
             (request.line.split(' ').next().unwrap_or_default(), &request.headers["cseq"]);
         let transport = request.headers.get("transport").cloned().unwrap_or_default();

@@ -118,16 +118,21 @@ impl NamedFfmpeg {
         .collect()
     }
 
-    /// Everything another user could see of its processes.
+    /// Everything another user could see of its processes. On a busy machine a stream may seem silent, and the
+    /// process be between its end and its next start.
     pub(crate) fn visible(&self) -> String {
-        let pids = self.running();
-        assert!(!pids.is_empty(), "no ffmpeg runs");
-        let read = |pid, what| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
-        let bytes: Vec<u8> =
-            pids.iter().flat_map(|pid| [read(pid, "cmdline"), read(pid, "environ")].concat()).collect();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let read = |pid: u32, what| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        let mut text = String::new();
+        wait_for("a child's command line", || {
+            let pids = self.running();
+            let bytes: Vec<u8> = pids
+                .into_iter()
+                .flat_map(|pid| [read(pid, "cmdline"), read(pid, "environ")].concat())
+                .collect();
+            text = String::from_utf8_lossy(&bytes).into_owned();
+            text.contains("pipe:0")
+        });
         assert!(!text.contains("CARGO_MANIFEST_DIR"), "the agent's environment was handed on: {text}");
-        assert!(text.contains("pipe:0"), "this is not the child's command line: {text}");
         text
     }
 }
@@ -184,10 +189,12 @@ impl Request {
 
 type Serve = dyn Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync;
 
-/// A server on loopback that can be stopped, connections included, and started again on its address.
+/// A server on loopback that can go away, connections included, and come back. It keeps its port meanwhile, so that
+/// nobody else is given it, and hangs up on whoever calls.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) requests: Arc<Mutex<Vec<String>>>,
+    away: Arc<AtomicBool>,
     stopped: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
     thread: Option<JoinHandle<()>>,
@@ -196,18 +203,34 @@ pub(crate) struct Server {
 impl Server {
     /// Serves every request with `serve`, which writes the whole response (and may go on writing).
     pub(crate) fn start(
-        address: &str,
         serve: impl Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (stopped, open, requests) = (Arc::default(), Arc::default(), Arc::default());
+        let (away, stopped, open, requests) =
+            (Arc::<AtomicBool>::default(), Arc::default(), Arc::default(), Arc::default());
         let serve: Arc<Serve> = Arc::new(serve);
         let thread = {
-            let (stopped, open, requests) = (Arc::clone(&stopped), Arc::clone(&open), Arc::clone(&requests));
-            std::thread::spawn(move || accept(&listener, &serve, &stopped, &open, &requests))
+            let (away, stopped) = (Arc::clone(&away), Arc::clone(&stopped));
+            let (open, requests) = (Arc::clone(&open), Arc::clone(&requests));
+            std::thread::spawn(move || accept(&listener, &serve, [&away, &stopped], &open, &requests))
         };
-        Self { address, requests, stopped, open, thread: Some(thread) }
+        Self { address, requests, away, stopped, open, thread: Some(thread) }
+    }
+
+    pub(crate) fn go_away(&self) {
+        self.away.store(true, Ordering::SeqCst);
+        self.hang_up();
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.away.store(false, Ordering::SeqCst);
+    }
+
+    fn hang_up(&self) {
+        for connection in self.open.lock().unwrap().drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -218,7 +241,7 @@ impl Server {
 fn accept(
     listener: &TcpListener,
     serve: &Arc<Serve>,
-    stopped: &AtomicBool,
+    [away, stopped]: [&AtomicBool; 2],
     open: &Mutex<Vec<TcpStream>>,
     requests: &Arc<Mutex<Vec<String>>>,
 ) {
@@ -227,7 +250,13 @@ fn accept(
             return;
         }
         let Ok(mut connection) = connection else { continue };
-        open.lock().unwrap().push(connection.try_clone().unwrap());
+        let mut open = open.lock().unwrap();
+        // Looked at under the lock: a connection is either hung up on here or found by `hang_up`.
+        if away.load(Ordering::SeqCst) {
+            continue;
+        }
+        open.push(connection.try_clone().unwrap());
+        drop(open);
         let (serve, requests) = (Arc::clone(serve), Arc::clone(requests));
         std::thread::spawn(move || {
             let mut reader = BufReader::new(connection.try_clone().unwrap());
@@ -248,9 +277,7 @@ impl Drop for Server {
         // Wakes the thread that accepts.
         let _ = TcpStream::connect(self.address);
         let _ = self.thread.take().map(JoinHandle::join);
-        for connection in self.open.lock().unwrap().drain(..) {
-            let _ = connection.shutdown(Shutdown::Both);
-        }
+        self.hang_up();
     }
 }
 

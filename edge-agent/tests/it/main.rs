@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod agent_answers;
+mod agent_certificates;
 mod agent_encoder;
 mod agent_link;
 mod agent_pki;

@@ -8,11 +8,12 @@
 //! ```
 //! A device is its certificate: role and camera are SAN URIs (`fth://role/camera`, `fth://camera/plaza-1`), and
 //! [`PeerIdentity`] reads them. Sessions are never resumed and 0-RTT is off, so every connection passes every
-//! check. Agents consult no revocation list: a stolen *server* key is answered with a new CA or a short-lived
+//! check; [`expired`] ends it when the peer's certificate does. Agents consult no revocation list: a stolen *server* key is answered with a new CA or a short-lived
 //! server certificate. [`explain`] turns a failed handshake into what is wrong and what to do.
 
 mod authority;
 mod client;
+mod expiry;
 mod explain;
 mod files;
 mod peer;
@@ -28,7 +29,8 @@ use jiff::Timestamp;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
 pub use client::{client_config, client_tls, quic_client};
-pub use explain::{Cause, Context, Diagnosis, Failure, diagnose, explain};
+pub use expiry::{expired, look_again};
+pub use explain::{Cause, Context, Diagnosis, Failure, diagnose, diagnose_expired, explain};
 pub use files::{Identity, IdentityError, PkiPaths};
 pub use peer::{
     MAX_CAMERA_NAME, PeerError, PeerIdentity, Presented, Role, camera_uri, check_camera_name, serial_hex,

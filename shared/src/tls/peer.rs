@@ -228,6 +228,16 @@ impl PeerIdentity {
     }
 }
 
+/// `camera plaza-1, serial 07`
+impl fmt::Display for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.camera {
+            Some(camera) => write!(f, "camera {camera}, serial {}", self.serial),
+            None => write!(f, "{} {:?}, serial {}", self.role, self.name, self.serial),
+        }
+    }
+}
+
 /// A serial number as this project writes it: lowercase hex without leading zero bytes.
 pub fn serial_hex(bytes: &[u8]) -> String {
     let significant = bytes.iter().position(|&b| b != 0).unwrap_or(bytes.len());

@@ -24,6 +24,7 @@ use super::peer::serial_hex;
 /// Size and times are not asked first: two writes within one tick of the file system's clock can leave both the
 /// same, and reading a list of usual length costs no more.
 const POLL: Duration = Duration::from_millis(200);
+const _: () = assert!(POLL.as_millis() * 2 < 1000, "a revoked certificate must be out within a second");
 
 /// Largest list: a revoked certificate takes about 50 bytes, so 300,000 of them.
 const MAX_CRL_BYTES: u64 = 16 * 1024 * 1024;

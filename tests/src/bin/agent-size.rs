@@ -4,13 +4,14 @@ use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader},
     path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use tests::{
+    goals::goal,
     process::Running,
     setup::{CAMERA, Options, prepare},
 };
@@ -31,14 +32,8 @@ struct Args {
     agent: PathBuf,
 }
 
-fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> anyhow::Result<()> {
+    run(&Args::parse())
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
@@ -48,16 +43,20 @@ fn run(args: &Args) -> anyhow::Result<()> {
         / 1e6;
     let dependencies = dependencies()?;
     let resident = idle_resident(args)? as f64 / 1e6;
-    println!("\nedge-agent, profile `agent` (opt-level s, fat LTO, stripped), {}", std::env::consts::ARCH);
-    println!("dependencies: {} crates; none of {}", dependencies.len(), FORBIDDEN.join(", "));
-    goal("stripped size", MAX_SIZE_MB, size);
-    goal("idle resident memory, two heads, connected", MAX_RESIDENT_MB, resident);
+    let forbidden: Vec<_> = FORBIDDEN.into_iter().filter(|name| dependencies.contains(*name)).collect();
+    println!("\nedge-agent, profile `agent` (opt-level z, fat LTO, stripped), {}", std::env::consts::ARCH);
+    println!("dependencies: {} crates", dependencies.len());
+    goal("stripped size", &format!("<= {MAX_SIZE_MB} MB"), &format!("{size:.2} MB"), size <= MAX_SIZE_MB);
+    goal(
+        "idle resident memory, two heads, connected",
+        &format!("<= {MAX_RESIDENT_MB} MB"),
+        &format!("{resident:.2} MB"),
+        resident <= MAX_RESIDENT_MB,
+    );
+    let none = format!("none of {}", FORBIDDEN.join(", "));
+    let found = if forbidden.is_empty() { "none".to_owned() } else { forbidden.join(", ") };
+    goal("datacenter crates linked", &none, &found, forbidden.is_empty());
     Ok(())
-}
-
-fn goal(what: &str, most: f64, measured: f64) {
-    let verdict = if measured <= most { "met" } else { "missed" };
-    println!("goal={what} <= {most} MB measured={measured:.2} MB {verdict}");
 }
 
 fn dependencies() -> anyhow::Result<BTreeSet<String>> {
@@ -72,9 +71,6 @@ fn dependencies() -> anyhow::Result<BTreeSet<String>> {
     let mut crates: BTreeSet<String> =
         String::from_utf8_lossy(&output.stdout).lines().filter_map(name).collect();
     crates.remove("edge-agent");
-    if let Some(found) = FORBIDDEN.iter().find(|name| crates.contains(**name)) {
-        bail!("edge-agent depends on {found}, which belongs to the datacenter");
-    }
     Ok(crates)
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::ExitCode,
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -11,7 +10,9 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use tests::{
     answers::{Line, quantile},
+    goals::goal,
     hls::Stream,
+    ports,
     process::Running,
     setup::{Options, prepare},
 };
@@ -35,14 +36,8 @@ struct Args {
     outage: u64,
 }
 
-fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> anyhow::Result<()> {
+    run(&Args::parse())
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
@@ -50,8 +45,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let options = Options { preset: "demo".into(), training_frames: 60, live_frames: 60 };
     let prepared = prepare(dir.path(), &options)?;
     let footage = prepared.live.parent().context("a list lies in a folder")?;
-    let mut stream = Some(Stream::start(footage, dir.path(), FPS, 0)?);
-    let (port, url) = stream.as_ref().map(|s| (s.port(), s.url())).context("just started")?;
+    let port = ports::lasting();
+    let live = Stream::start(footage, dir.path(), FPS, port)?;
+    let url = live.url();
+    let mut stream = Some(live);
     let mut server = prepared.serve(dir.path(), "127.0.0.1:0")?;
     let mut agent = prepared.agent(dir.path(), &server.address, &["--source", &url])?;
     let lines = reader(&mut agent)?;
@@ -125,10 +122,9 @@ fn verdicts(
         log.lines().rev().find(|line| line.contains("captured=")).context("the agent printed no ledger")?;
     println!("\n{ledger}");
     let after = answers.iter().filter(|at| **at > up_at).count();
-    let verdict = |met: bool| if met { "met" } else { "missed" };
-    println!("goal=answers after the outage > 0 measured={after} {}", verdict(after > 0));
-    let balanced = balanced(ledger)?;
-    println!("goal=frames unaccounted for = 0 measured={balanced} {}", verdict(balanced == 0));
+    goal("answers after the outage", "> 0", &after.to_string(), after > 0);
+    let unaccounted = balanced(ledger)?;
+    goal("frames unaccounted for", "= 0", &unaccounted.to_string(), unaccounted == 0);
     let part = total / PARTS;
     for (name, pick) in [("edge-agent", 1), ("dc-encoder", 2)] {
         let median = |from: Duration, to: Duration| {
@@ -138,12 +134,11 @@ fn verdicts(
         };
         let (early, late) = (median(part, part * 2)?, median(total - part, total)?);
         let met = late <= early * GROWTH_RATIO + GROWTH_BYTES;
-        println!(
-            "goal={name} resident memory flat (<= {GROWTH_RATIO}x + {} MB) measured={:.1} MB early, {:.1} MB late {}",
-            GROWTH_BYTES / 1e6,
-            early / 1e6,
-            late / 1e6,
-            verdict(met)
+        goal(
+            &format!("{name} resident memory flat"),
+            &format!("(late <= {GROWTH_RATIO} x early + {} MB)", GROWTH_BYTES / 1e6),
+            &format!("{:.1} MB early, {:.1} MB late", early / 1e6, late / 1e6),
+            met,
         );
     }
     Ok(())

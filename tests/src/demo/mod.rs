@@ -22,6 +22,8 @@ mod table;
 
 /// Frame rate of the live part, frames per second.
 const FPS: u32 = 5;
+/// Long enough for a frame on any machine: the last one has no newer one to give way to, and is answered.
+const DEADLINE: &str = "30s";
 /// Programs that were asked to end have this long.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
@@ -66,7 +68,7 @@ fn watch(prepared: &Prepared, server: &Server, options: &Options, dir: &Path) ->
     let fps = FPS.to_string();
     let mut args = vec!["--source", &source];
     if options.source.is_none() {
-        args.extend(["--fps", &fps]);
+        args.extend(["--fps", &fps, "--deadline", DEADLINE]);
     }
     let mut agent = prepared.agent(dir, &server.address, &args)?;
     println!("edge-agent (pid {}) sends {} over QUIC\n", agent.pid(), shown_source(options));

@@ -30,7 +30,7 @@ pub(super) fn print(lines: &[Line], prepared: &Prepared, options: &Options) -> a
     if options.source.is_some() {
         println!(
             "The heads were trained on the synthetic plaza with random encoder weights: on your footage their answers\n\
-             mean nothing until you train heads from your own labels (README, \"Train and swap a head\")."
+             mean nothing until you train heads from your own labels (README, \"Train a head, and swap it\")."
         );
     } else {
         errors(&answers, prepared)?;

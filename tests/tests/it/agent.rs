@@ -9,6 +9,7 @@ use std::{
 
 use tests::{
     answers::Line,
+    ports,
     process::Running,
     setup::{Options, Prepared, Server, prepare},
 };
@@ -20,7 +21,7 @@ pub const GUARD: Duration = Duration::from_secs(60);
 pub fn small_setup(dir: &Path, live_frames: u32) -> (Prepared, Server) {
     let prepared =
         prepare(dir, &Options { preset: "demo".into(), training_frames: 40, live_frames }).unwrap();
-    let server = prepared.serve(dir, "127.0.0.1:0").unwrap();
+    let server = prepared.serve(dir, &format!("127.0.0.1:{}", ports::lasting())).unwrap();
     (prepared, server)
 }
 

@@ -1,16 +1,29 @@
 //! What goes wrong in the field, with the real programs.
 
-use tests::process;
+use std::path::Path;
+
+use tests::{
+    process,
+    setup::{Prepared, Server},
+};
 
 use crate::agent::{Agent, GUARD, live_list, small_setup};
+
+/// Frames of a camera that outlasts the test: two minutes, at one a second.
+const FRAMES: u32 = 120;
+
+/// An agent on that camera. Each frame has a minute to be answered: a busy machine may need seconds for one.
+fn watching(prepared: &Prepared, dir: &Path, server: &Server) -> Agent {
+    let source = live_list(prepared);
+    let camera = ["--source", &source, "--fps", "1", "--deadline", "1m"];
+    Agent::start(prepared, dir, &server.address, &camera)
+}
 
 #[test]
 fn an_encoder_that_is_killed_and_comes_back() {
     let dir = tempfile::tempdir().unwrap();
-    let (prepared, mut server) = small_setup(dir.path(), 300);
-    let source = live_list(&prepared);
-    let mut agent =
-        Agent::start(&prepared, dir.path(), &server.address, &["--source", &source, "--fps", "10"]);
+    let (prepared, mut server) = small_setup(dir.path(), FRAMES);
+    let mut agent = watching(&prepared, dir.path(), &server);
     agent.until_answers(4);
     server.encoder.signal("KILL").unwrap();
     server.encoder.wait(GUARD).unwrap();
@@ -27,10 +40,8 @@ fn an_encoder_that_is_killed_and_comes_back() {
 #[test]
 fn a_revoked_camera_is_cut_off_while_connected_and_told_why() {
     let dir = tempfile::tempdir().unwrap();
-    let (prepared, server) = small_setup(dir.path(), 300);
-    let source = live_list(&prepared);
-    let mut agent =
-        Agent::start(&prepared, dir.path(), &server.address, &["--source", &source, "--fps", "5"]);
+    let (prepared, server) = small_setup(dir.path(), FRAMES);
+    let mut agent = watching(&prepared, dir.path(), &server);
     agent.until_answers(2);
     let args = ["pki", "revoke", "--dir", prepared.pki.to_str().unwrap(), "--camera", tests::setup::CAMERA];
     process::run("dc-encoder", args).unwrap();
@@ -41,14 +52,11 @@ fn a_revoked_camera_is_cut_off_while_connected_and_told_why() {
 #[test]
 fn two_agents_with_one_certificate() {
     let dir = tempfile::tempdir().unwrap();
-    let (prepared, server) = small_setup(dir.path(), 300);
-    let source = live_list(&prepared);
+    let (prepared, server) = small_setup(dir.path(), FRAMES);
     let second_dir = tempfile::tempdir().unwrap();
-    let mut first =
-        Agent::start(&prepared, dir.path(), &server.address, &["--source", &source, "--fps", "5"]);
+    let mut first = watching(&prepared, dir.path(), &server);
     first.until_answers(2);
-    let mut second =
-        Agent::start(&prepared, second_dir.path(), &server.address, &["--source", &source, "--fps", "5"]);
+    let mut second = watching(&prepared, second_dir.path(), &server);
     second.until("dropped frame of the second agent", |line| line.dropped.is_some());
     second.process.wait_for_log("certificate", GUARD).unwrap();
     assert!(!second.seen.iter().any(|line| line.is_answer()), "the first agent owns the camera");

@@ -333,12 +333,6 @@ impl Config {
         }
     }
 
-    /// Cells along one side of a latent token: a token of `latent_dim` numbers is `latent_dim / cells²` maps of
-    /// `cells × cells` places inside its patch, in the order (map, row, column).
-    pub fn cells(&self) -> usize {
-        1
-    }
-
     /// Whether a sequence of `tokens` goes through exact attention.
     ///
     /// With no more tokens than landmarks every token would be its own landmark: exact attention is then what

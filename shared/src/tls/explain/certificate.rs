@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::words::{Sides, apart, clock, issue_again};
 use super::{Cause, Context, Diagnosis};
-use crate::tls::peer::Presented;
+use crate::tls::peer::{PeerIdentity, Presented};
 
 /// TLS alerts (RFC 8446, section 6) as rustls uses them for certificates.
 mod alert {
@@ -123,6 +123,47 @@ pub(super) fn revoked_ours(context: &Context<'_>) -> Diagnosis {
         format!(
             "if that was a mistake, make a new one with {}: a revoked one stays revoked",
             issue_again(me)
+        ),
+    )
+}
+
+/// Our certificate expired while we were connected.
+pub(super) fn expired_ours(context: &Context<'_>) -> Diagnosis {
+    let sides = Sides::of(context);
+    let me = context.identity.me();
+    Diagnosis::new(
+        Cause::Time,
+        format!(
+            "{} closed the connection: the certificate of this {} ({me}) was valid until {}, and this machine's \
+             clock says {}",
+            sides.other,
+            sides.ours,
+            clock(me.not_after),
+            clock(context.now)
+        ),
+        format!(
+            "make a new one with {} and put it here; if it should still be good, one of the two clocks is wrong: \
+             set it with {SET_CLOCK}",
+            issue_again(me)
+        ),
+    )
+}
+
+/// The peer's certificate expired while it was connected.
+pub(super) fn expired_theirs(peer: &PeerIdentity, context: &Context<'_>) -> Diagnosis {
+    let sides = Sides::of(context);
+    Diagnosis::new(
+        Cause::Time,
+        format!(
+            "the certificate of {} ({peer}) has expired: it was valid until {}, and this machine's clock says {}",
+            sides.other,
+            clock(peer.not_after),
+            clock(context.now)
+        ),
+        format!(
+            "if this clock is wrong, set it with {SET_CLOCK}; if it is right, make a new one with {} and put it \
+             there",
+            issue_again(peer)
         ),
     )
 }

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use quinn::{ConnectError, ConnectionError, TransportErrorCode};
 
 use super::files::Identity;
+use super::peer::PeerIdentity;
 use super::transport::IDLE_TIMEOUT;
 use words::{Sides, printable};
 
@@ -86,7 +87,9 @@ impl Cause {
     pub fn is_transient(self) -> bool {
         match self {
             Self::Timeout | Self::Refused | Self::Reset | Self::Local | Self::Other => true,
-            Self::Closed(code) => code != u64::from(protocol::close::REVOKED),
+            Self::Closed(code) => {
+                ![protocol::close::REVOKED, protocol::close::EXPIRED].map(u64::from).contains(&code)
+            }
             _ => false,
         }
     }
@@ -130,6 +133,11 @@ pub fn diagnose<'a>(failure: impl Into<Failure<'a>>, context: &Context<'_>) -> D
         Failure::Connect(error) => connect(error, context),
         Failure::Connection(error) => connection(error, context),
     }
+}
+
+/// The certificate that `peer` connected with has expired meanwhile.
+pub fn diagnose_expired(peer: &PeerIdentity, context: &Context<'_>) -> Diagnosis {
+    certificate::expired_theirs(peer, context)
 }
 
 fn connect(error: &ConnectError, context: &Context<'_>) -> Diagnosis {
@@ -206,10 +214,13 @@ fn connection(error: &ConnectionError, context: &Context<'_>) -> Diagnosis {
 /// An application close, in the words of [`protocol::close`] and of the peer.
 fn closed(code: u64, reason: &str, context: &Context<'_>) -> Diagnosis {
     let sides = Sides::of(context);
-    if code == u64::from(protocol::close::REVOKED) {
-        let mut diagnosis = certificate::revoked_ours(context);
-        diagnosis.cause = Cause::Closed(code);
-        return diagnosis;
+    let ours = match u32::try_from(code) {
+        Ok(protocol::close::REVOKED) => Some(certificate::revoked_ours(context)),
+        Ok(protocol::close::EXPIRED) => Some(certificate::expired_ours(context)),
+        _ => None,
+    };
+    if let Some(diagnosis) = ours {
+        return Diagnosis { cause: Cause::Closed(code), ..diagnosis };
     }
     let meaning = protocol::close::describe(code)
         .map_or_else(|| format!("for a reason this version does not know (code {code})"), str::to_owned);

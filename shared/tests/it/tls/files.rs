@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use fixtures::{Authority, Leaf};
 use shared::tls::{Identity, PkiPaths, Role, ServerTls};
 
-use super::authority::{Authority, Leaf};
 use super::world::{LONG, VALID};
 
 struct Folder {

@@ -1,16 +1,15 @@
 //! TLS over real QUIC endpoints on loopback: who gets in, who does not, and what they are told.
 
-mod authority;
 mod files;
 mod refusals;
 mod resumption;
 mod revocation;
 mod world;
 
+use fixtures::{Authority, Clock, Leaf};
 use shared::tls::{PeerIdentity, Role};
 
-use authority::{Authority, Leaf};
-use world::{Agent, Clock, Encoder, LONG, NOON, VALID, attempt};
+use world::{Agent, Encoder, LONG, NOON, VALID, attempt};
 
 #[tokio::test]
 async fn both_sides_learn_who_the_other_is() {
@@ -31,7 +30,7 @@ async fn both_sides_learn_who_the_other_is() {
 async fn an_operator_gets_in_too() {
     let ca = Authority::new("CA", LONG);
     let encoder = Encoder::start(&ca.server_paths(&Leaf::server(VALID)), Clock::at(NOON));
-    let operator = Leaf { role: Role::Operator, camera: None, ..Leaf::camera("ada", 8, VALID) };
+    let operator = Leaf::operator("ada", 8, VALID);
     let agent = Agent::new(&ca.issue(&operator), Clock::at(NOON));
     let (_ours, theirs) = attempt(&agent, agent.config(), &encoder, "localhost").await.both();
     assert_eq!(PeerIdentity::of(&theirs).unwrap().role, Role::Operator);

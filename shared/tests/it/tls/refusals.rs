@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
+use fixtures::{Authority, Clock, ExtendedKeyUsagePurpose, Leaf};
 use quinn::ConnectionError;
-use rcgen::ExtendedKeyUsagePurpose;
 use shared::tls::{Cause, Context, Identity, client_tls, diagnose, explain, now, quic_client};
 
-use super::authority::{Authority, Leaf};
-use super::world::{Agent, Attempt, Clock, DAY, Encoder, LONG, NOON, VALID, YEAR, attempt, refused};
+use super::world::{Agent, Attempt, DAY, Encoder, LONG, NOON, VALID, YEAR, attempt, refused};
 
 /// A camera at noon against an encoder at noon, where one certificate or clock is not as it should be.
 struct Setting {
-    server: Leaf,
-    camera: Leaf,
+    server: Leaf<'static>,
+    camera: Leaf<'static>,
     encoder_clock: i64,
     agent_clock: i64,
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use fixtures::{Authority, Clock, Leaf};
 use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 use shared::tls::{client_tls, quic_client};
 
-use super::authority::{Authority, Leaf};
-use super::world::{Agent, Clock, Encoder, LONG, NOON, VALID, attempt};
+use super::world::{Agent, Encoder, LONG, NOON, VALID, attempt};
 
 /// An agent's session store that counts what it is given.
 #[derive(Debug)]

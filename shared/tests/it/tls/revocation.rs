@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use fixtures::{Authority, Clock, Leaf, replace};
 use shared::tls::{CrlError, PeerIdentity};
 
-use super::authority::{Authority, Leaf, replace};
-use super::world::{Agent, Attempt, Clock, Encoder, LONG, NOON, VALID, attempt, refused};
+use super::world::{Agent, Attempt, Encoder, LONG, NOON, VALID, attempt, refused};
 
-/// The promise: revoked and gone.
-const WITHIN: Duration = Duration::from_secs(1);
+/// Far longer than it takes: reached only when it never comes. How often the list is read is pinned beside its code.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a revoked camera is told, in the handshake and in a live connection alike.
 const REVOKED: &str = "the encoder at encoder.example:4433 refused this agent's certificate: it was revoked (serial \
@@ -44,7 +44,7 @@ async fn a_camera_revoked_before_the_encoder_starts() {
 }
 
 #[tokio::test]
-async fn a_live_connection_ends_within_a_second_and_a_new_one_is_refused() {
+async fn a_live_connection_ends_and_a_new_one_is_refused() {
     let scene = scene();
     let revocations = scene.encoder.tls.revocations().clone();
     let _guard = revocations.watch();
@@ -57,7 +57,7 @@ async fn a_live_connection_ends_within_a_second_and_a_new_one_is_refused() {
         theirs.close(protocol::close::REVOKED.into(), b"");
     });
     scene.ca.revoke(2, &[7]);
-    let closed = tokio::time::timeout(WITHIN, ours.closed()).await.unwrap();
+    let closed = tokio::time::timeout(PATIENCE, ours.closed()).await.unwrap();
     assert_eq!(scene.agent.explain(&closed), REVOKED);
     session.await.unwrap();
 
@@ -77,7 +77,7 @@ async fn the_watcher_survives_a_broken_list_and_a_missing_one() {
     std::fs::remove_file(scene.ca.crl_path()).unwrap();
     assert!(matches!(revocations.reload(), Err(CrlError::Read(_))));
     scene.ca.revoke(2, &[7]);
-    tokio::time::timeout(WITHIN, revocations.revoked("07")).await.unwrap();
+    tokio::time::timeout(PATIENCE, revocations.revoked("07")).await.unwrap();
 }
 
 /// The watcher may have been first: then the change is not news here.
@@ -92,7 +92,7 @@ async fn a_rewritten_list_of_the_same_length_is_noticed() {
     scene.ca.revoke(2, &[1]);
     let revocations = scene.encoder.tls.revocations();
     let _guard = revocations.watch();
-    tokio::time::timeout(WITHIN, revocations.revoked("01")).await.unwrap();
+    tokio::time::timeout(PATIENCE, revocations.revoked("01")).await.unwrap();
     // In place, same size, and with the old modification time: only reading it tells.
     let path = scene.ca.crl_path();
     let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
@@ -104,7 +104,7 @@ async fn a_rewritten_list_of_the_same_length_is_noticed() {
     }
     std::fs::write(&path, text).unwrap();
     std::fs::File::options().append(true).open(&path).unwrap().set_modified(modified).unwrap();
-    tokio::time::timeout(WITHIN, revocations.revoked("07")).await.unwrap();
+    tokio::time::timeout(PATIENCE, revocations.revoked("07")).await.unwrap();
 }
 
 #[test]

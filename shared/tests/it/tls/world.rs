@@ -3,14 +3,12 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
+use fixtures::Clock;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::time_provider::TimeProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use shared::tls::{Context, Identity, PkiPaths, ServerTls, client_config, explain, now};
 
 /// 2030-06-01 12:00:00 UTC: the time in every test, unless a clock is set wrong.
@@ -20,24 +18,6 @@ pub const YEAR: i64 = 365 * DAY;
 /// Valid for thirty days either side of noon.
 pub const VALID: [i64; 2] = [NOON - 30 * DAY, NOON + 30 * DAY];
 pub const LONG: [i64; 2] = [NOON - 10 * YEAR, NOON + 10 * YEAR];
-
-/// A clock that shows what it is told.
-#[derive(Debug)]
-pub struct Clock {
-    unix: AtomicU64,
-}
-
-impl Clock {
-    pub fn at(unix: i64) -> Arc<Self> {
-        Arc::new(Self { unix: AtomicU64::new(unix.try_into().unwrap()) })
-    }
-}
-
-impl TimeProvider for Clock {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.unix.load(Ordering::Relaxed))))
-    }
-}
 
 pub struct Encoder {
     pub tls: ServerTls,
