@@ -67,7 +67,8 @@ pub const GRID: GridShape = GridShape { rows: 2, cols: 2, dim: 3 };
 pub fn token_head(pki: &Pki, name: &str) -> PathBuf {
     let GridShape { rows, cols, dim } = GRID;
     let options = Tokens { response: Response::Identity, background: false, departure: false };
-    let input = InputSpec { space: SPACE.to_string(), dim: 4, grid: Some(Grid { rows, cols, dim }) };
+    let input =
+        InputSpec { space: SPACE.to_string(), dim: 4, grid: Some(Grid { rows, cols, dim, cells: 1 }) };
     let manifest = Manifest { kind: Kind::Tokens(options), input, ..manifest(name) };
     let tensors = [
         ("token.fc1.weight", vec![1, 3], vec![1.0 / 3.0; 3]),
