@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo eval test lint size soak fuzz
+.PHONY: help packages-needed demo eval test lint size soak bench-train fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ size: packages-needed ## the agent's stripped size, dependencies and idle memory
 soak: packages-needed ## five minutes of live HLS with the stream server stopped and started: nothing lost, flat memory
 	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
 	@$(BIN)/soak
+
+bench-train: packages-needed ## training steps a second beside PyTorch's; PYTHON=one with torch, else .venv is made
+	@PYTHON=$$(sh tests/peers/setup.sh) && export PYTHON && \
+		cargo bench --locked -p dc-encoder --bench train
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
 	cd protocol && mkdir -p fuzz/corpus/decode && \

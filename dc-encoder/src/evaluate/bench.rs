@@ -99,7 +99,7 @@ impl Bench {
         };
         let training_s = started.elapsed().as_secs_f64();
         let head = Head::from_bytes(&trained.bytes)
-            .map_err(|source| EvalError::Head { what: options.name.clone(), source })?;
+            .map_err(|source| EvalError::Head { what: options.name.clone(), source: Box::new(source) })?;
         let (answers, mut took) = run(&head, trainee.all, job.test)?;
         for _ in 1..TIMED {
             took = took.min(run(&head, trainee.all, job.test)?.1);

@@ -104,7 +104,7 @@ pub enum EvalError {
         /// Which head.
         what: String,
         /// What is wrong with it.
-        source: shared::head::LoadError,
+        source: Box<shared::head::LoadError>,
     },
     /// A head of another embedding space than the embeddings.
     #[error(transparent)]

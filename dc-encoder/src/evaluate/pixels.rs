@@ -5,7 +5,7 @@
 //!       └► fits 480×360 ─► departs from the pool's median by > 40 levels? ─► Σ 1/(y + 0.05)²   (counts only)
 //! ```
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use shared::image::{Limits, Rgb, fit_within, load, resize};
@@ -56,7 +56,7 @@ pub(super) fn departures(frames: &[PathBuf], pool: &[usize]) -> Result<Vec<f64>,
 }
 
 /// A frame at the size of the background.
-fn reduced(path: &PathBuf, size: Option<(u32, u32)>) -> Result<Rgb, EvalError> {
+fn reduced(path: &Path, size: Option<(u32, u32)>) -> Result<Rgb, EvalError> {
     let image = load(path, &Limits::default())?;
     let (width, height) = size.unwrap_or_else(|| fit_within(image.width, image.height, LARGEST.0, LARGEST.1));
     Ok(resize(&image, width, height))

@@ -36,25 +36,25 @@ const SHIFT: f32 = 0.006;
 impl Change {
     /// The frame as it is.
     pub(super) fn none(config: &Config) -> Self {
-        Self::new(config, (1.0, 1.0, 0.0), (0, 0))
+        Self::new(config, |value| value, (0, 0))
     }
 
     /// A random mild change.
     pub(super) fn draw(config: &Config, random: &mut ChaCha8Rng) -> Self {
         let mut about = |most: f32| most * signed_unit(random);
-        let light = (1.0 + about(LIGHT), 1.0 + about(LIGHT), about(BRIGHTNESS));
+        let (contrast, gain, brightness) = (1.0 + about(LIGHT), 1.0 + about(LIGHT), about(BRIGHTNESS));
+        let light = |value: f32| (((value - 0.5) * contrast + 0.5) * gain + brightness).clamp(0.0, 1.0);
         let pixels = SHIFT * config.width as f32;
         Self::new(config, light, (about(pixels).round() as i32, about(pixels).round() as i32))
     }
 
-    fn new(config: &Config, (contrast, gain, brightness): (f32, f32, f32), shift: (i32, i32)) -> Self {
-        let changed = |value: usize| {
-            let value = value as f32 / 255.0;
-            (((value - 0.5) * contrast + 0.5) * gain + brightness).clamp(0.0, 1.0)
-        };
+    /// `light` maps colours from 0 to 1.
+    fn new(config: &Config, light: impl Fn(f32) -> f32, shift: (i32, i32)) -> Self {
         let preprocess = &config.preprocess;
         let table = [0, 1, 2].map(|channel| {
-            std::array::from_fn(|value| (changed(value) - preprocess.mean[channel]) / preprocess.std[channel])
+            std::array::from_fn(|value| {
+                (light(value as f32 / 255.0) - preprocess.mean[channel]) / preprocess.std[channel]
+            })
         });
         Self { table, shift }
     }

@@ -1,7 +1,7 @@
 //! Everything a live run needs: certificates, a model, footage, embeddings, two heads, a running server.
 //!
 //! ```text
-//! pki, model, footage ─► embeddings ─► heads ─► serve ─► (edge-agent)
+//! pki, model, footage ─► calibrated model ─► embeddings ─► heads ─► serve ─► (edge-agent)
 //! ```
 
 use std::{
@@ -67,7 +67,7 @@ pub struct Prepared {
 /// # Errors
 /// The first command that failed, with what it printed.
 pub fn prepare(dir: &Path, options: &Options) -> anyhow::Result<Prepared> {
-    let mut steps = Steps::new(6);
+    let mut steps = Steps::new(7);
     let pki = dir.join("pki");
     let model = dir.join("model");
     steps.run("certificates: an authority, a server, a camera (mutual TLS)", 0, |_| {
@@ -88,6 +88,9 @@ pub fn prepare(dir: &Path, options: &Options) -> anyhow::Result<Prepared> {
         ])
     })?;
     let (training_list, live) = footage(&mut steps, dir, options)?;
+    steps.run("its latent tokens calibrated on the training frames, without their labels", 0, |_| {
+        command(&["model", "calibrate", "--model", &shown(&model), "--frames", &shown(&training_list)])
+    })?;
     let embeddings = dir.join("embeddings.safetensors");
     steps.run(&format!("embeddings of {} training frames", options.training_frames), 0, |_| {
         command(&[

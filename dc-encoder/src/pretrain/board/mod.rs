@@ -106,8 +106,8 @@ mod tests {
         assert_eq!(hex(&bytes[first - 4..first]), FIRST_TAIL);
     }
 
-    const FIRST_HEAD: &str = "";
-    const FIRST_TAIL: &str = "";
+    const FIRST_HEAD: &str = "1800000000000000a37f4b22";
+    const FIRST_TAIL: &str = "2a28646c";
 
     #[test]
     fn scalars_and_pictures_are_framed_summaries() {

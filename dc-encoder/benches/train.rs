@@ -1,0 +1,152 @@
+//! `make bench-train`: images a second of a training step, beside PyTorch's in the same run.
+//!
+//! The shape is a tiny model at full input size: 576x960, patch 48 (240 tokens), encoder 192x6, decoder 96x2, 16 frames
+//! a step, f32. Both sides take turns, so that both see the same machine. Ours begins at frames in memory as bytes
+//! (changes of light, patches and targets included); PyTorch's begins at ready float tensors.
+#![allow(missing_docs)]
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use dc_encoder::model::Config;
+use dc_encoder::model::config::{Decoder, Pooling, TargetKind};
+use dc_encoder::model::preset::Preset;
+use dc_encoder::pretrain::{self, Event, Length, Options, Start};
+use serde::Deserialize;
+use shared::image::{Chroma, Rgb, jpeg};
+
+/// Ours over PyTorch's.
+const GOAL: f64 = 1.0;
+const BATCH: usize = 16;
+const THREADS: usize = 2;
+/// Turns that each side takes.
+const TURNS: usize = 3;
+/// Seconds of one turn.
+const SECONDS: f64 = 15.0;
+
+#[derive(Debug, Deserialize)]
+struct Peer {
+    version: String,
+    median: f64,
+    best: f64,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn config() -> Config {
+    let mut config = Preset::find("seed-80m").expect("a preset").config();
+    (config.dim, config.depth, config.heads, config.dim_head, config.mlp) = (192, 6, 6, 32, 768);
+    config.pooling = Pooling::Mean { version: 1 };
+    let target = TargetKind::Normalised;
+    config.decoder = Some(Decoder { dim: 96, depth: 2, heads: 3, dim_head: 32, mlp: 384, target });
+    config
+}
+
+fn run() -> anyhow::Result<()> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(THREADS)
+        .build_global()
+        .context("setting the number of threads")?;
+    let python = std::env::var("PYTHON").ok();
+    let dir = tempfile::tempdir()?;
+    frames(dir.path())?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for turn in 1..=TURNS {
+        let median = train(dir.path(), turn)?;
+        println!("turn {turn}: dc-encoder   {median:5.1} images/s (median step)  load {}", load());
+        ours.push(median);
+        let Some(python) = &python else { continue };
+        let peer = peer(python)?;
+        println!(
+            "turn {turn}: PyTorch {} {:5.1} images/s (median step; best {:.1})  load {}",
+            peer.version,
+            peer.median,
+            peer.best,
+            load()
+        );
+        theirs.push(peer.median);
+    }
+    if theirs.is_empty() {
+        println!("no PYTHON: measured without a peer");
+        return Ok(());
+    }
+    let ratio = middle(ours) / middle(theirs);
+    let verdict = if ratio >= GOAL { "met" } else { "missed" };
+    println!("goal=training speed over PyTorch's >= {GOAL:.1} measured={ratio:.2} {verdict}");
+    Ok(())
+}
+
+/// Pictures at input size: what they show does not matter to the clock.
+fn frames(dir: &Path) -> anyhow::Result<()> {
+    for number in 0..2 * BATCH {
+        let data = (0..576 * 960 * 3).map(|at| ((at / 7 * (number + 3)) ^ (at >> 9)) as u8).collect();
+        let image = Rgb::new(960, 576, data).context("a picture of this size")?;
+        std::fs::write(dir.join(format!("{number:03}.jpg")), jpeg::encode(&image, 80, Chroma::C420))?;
+    }
+    Ok(())
+}
+
+/// Images a second of the median step of one turn, the first two steps left out.
+fn train(frames: &Path, turn: usize) -> anyhow::Result<f64> {
+    let out = tempfile::tempdir()?;
+    let start = Start::Config { name: "tiny".into(), config: config().into() };
+    let mut options = Options::new(frames, start, out.path().join(turn.to_string()), Length::Steps(100_000));
+    options.batch = BATCH;
+    options.validations = 1;
+    let (mut times, mut last, mut began) = (Vec::new(), None, None);
+    let enough = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        pretrain::run(&options, &mut |event| {
+            let Event::Step { row, .. } = event else { return };
+            let now = Instant::now();
+            if let Some(last) = last.filter(|_| row.step > 2) {
+                times.push(now.duration_since(last).as_secs_f64());
+            }
+            last = Some(now);
+            if now.duration_since(*began.get_or_insert(now)).as_secs_f64() > SECONDS {
+                std::panic::resume_unwind(Box::new("enough"));
+            }
+        })
+    }));
+    if let Ok(ended) = enough {
+        ended?;
+    }
+    ensure!(!times.is_empty(), "a step takes longer than {SECONDS} s: nothing was measured");
+    Ok(BATCH as f64 / middle(times))
+}
+
+fn peer(python: &str) -> anyhow::Result<Peer> {
+    let config = config();
+    let decoder = config.decoder.as_ref().context("a decoder")?;
+    let shape = serde_json::json!({
+        "height": config.height, "width": config.width, "patch": config.patch,
+        "encoder": { "dim": config.dim, "depth": config.depth, "heads": config.heads, "dim_head": config.dim_head, "mlp": config.mlp },
+        "decoder": { "dim": decoder.dim, "depth": decoder.depth, "heads": decoder.heads, "dim_head": decoder.dim_head, "mlp": decoder.mlp },
+        "batch": BATCH, "mask_ratio": 0.7, "threads": THREADS, "seconds": SECONDS,
+    });
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peers/train.py");
+    let output =
+        Command::new(python).arg(&script).arg(shape.to_string()).output().context(python.to_owned())?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {error}", script.display());
+    serde_json::from_slice(&output.stdout).with_context(|| format!("{}: {error}", script.display()))
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or("?").to_owned()
+}
