@@ -144,6 +144,7 @@ impl Features {
         let width = target.width();
         let encode = |value: &f64| target.encode(*value).into_iter().take(width).map(|y| y as f32);
         let targets: Vec<f32> = values.iter().flat_map(encode).collect();
+        // Drawn with replacement: nearly two thirds of the numbers are looked at in a node.
         let lesson = Lesson { columns: &columns, targets: &targets, width, draws: features };
         let grow = |tree: u64| {
             let mut rng = ChaCha8Rng::seed_from_u64(job.seed);
@@ -205,10 +206,10 @@ mod tests {
     use crate::heads::Labels;
     use crate::heads::labels::Label;
 
-    /// 40 rows whose count is twice the departures, and the brightness of one thumbnail number.
+    /// 40 rows whose count is twice the departures, and the brightness of the thumbnail.
     fn planted() -> (Folder, Features) {
         let values: Vec<f64> = (0..40).map(|i| f64::from(i * 7 % 12)).collect();
-        let row = |value: &f64| (0..6).map(|at| if at == 2 { *value as f32 / 12.0 } else { 0.5 }).collect();
+        let row = |value: &f64| (0..6u8).map(|at| *value as f32 / 12.0 + f32::from(at)).collect();
         let features = Features {
             thumbnails: values.iter().map(row).collect(),
             departures: Some(values.iter().map(|value| value / 2.0).collect()),
