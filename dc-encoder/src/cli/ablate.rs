@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<String> {
     }
     let style = if args.markdown { Style::Markdown } else { Style::Text };
     Ok(format!(
-        "{}: heads of all sizes on {} labels, {} draws\n\n{}\n{}\n",
+        "{}: heads of all sizes on {} labels, draws: {}\n\n{}\n{}\n",
         ablation.folder,
         ablation.labels,
         ablation.draws,

@@ -87,7 +87,14 @@ impl fmt::Display for Verdict {
         let (what, value, range) = match (self.better(), *high < 0.0) {
             (true, _) => ("better than the best baseline", *value, [*low, *high]),
             (_, true) => ("not yet, worse than the best baseline", -value, [-high, -low]),
-            _ => ("not yet, no better than the best baseline", *value, [*low, *high]),
+            _ => {
+                let [value, low, high] = [*value, *low, *high].map(digits);
+                return write!(
+                    f,
+                    "{head}, {labels} labels: not yet, no difference from the best baseline ({peer}) is shown: errors \
+                     {value} {unit} smaller [{low}, {high}]"
+                );
+            }
         };
         let [low, high] = range.map(digits);
         write!(f, "{head}, {labels} labels: {what} ({peer}) by {} {unit} [{low}, {high}]", digits(value))
