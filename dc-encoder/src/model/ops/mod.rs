@@ -7,9 +7,8 @@
 //! prediction_loss                  the decoder's last layer and the squared error, without the prediction
 //! ```
 //! candle's own softmax and LayerNorm have no backward pass, its GELU calls a scalar `erf` on one thread, its
-//! products always compute both gradients, and sums over rows walk a column at a time: composed of these, two thirds
-//! of a training step went to the backward pass. On other devices than the processor everything here falls back to
-//! candle's operations.
+//! products always compute both gradients, and sums over rows walk a column at a time. On other devices than the
+//! processor everything here falls back to candle's operations.
 
 use candle_core::{CpuStorage, D, DType, Device, Layout, Result, Tensor};
 use candle_nn::{Linear, Module as _};
