@@ -11,7 +11,7 @@ use super::error::EvalError;
 use super::folder::Folder;
 use super::pixels;
 use super::ridge;
-use crate::heads::target::Target;
+use crate::heads::target::{Encoded, Target};
 use crate::heads::trees::grow::{Columns, Lesson, Tree};
 
 /// Neighbours that the nearest-neighbour peer averages.
@@ -153,7 +153,7 @@ impl Features {
         };
         let trees: Vec<Tree> = (0..TREES).into_par_iter().map(grow).collect();
         let answer = |row: usize| {
-            let mut outputs = [0.0; 2];
+            let mut outputs = Encoded::default();
             for tree in &trees {
                 let node = tree.find(&columns, row, LEAF);
                 let means = &tree.means[node * width..(node + 1) * width];
@@ -219,9 +219,13 @@ mod tests {
         let folder = Folder {
             name: "planted".into(),
             list: "labels.csv".into(),
-            labels: Labels { rows: values.iter().enumerate().map(label).collect(), digest: String::new() },
+            labels: Labels {
+                rows: values.iter().enumerate().map(label).collect(),
+                digest: String::new(),
+                classes: Vec::new(),
+            },
             split: Split { task: Task::Count, pool: 0..28, test: 28..40 },
-            target: Target::of(Task::Count),
+            target: Target::of(Task::Count, &[]),
         };
         (folder, features)
     }

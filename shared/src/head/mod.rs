@@ -23,7 +23,7 @@ pub use error::{HeadError, LoadError, SpaceMismatch};
 pub use file::{TensorData, write};
 pub use manifest::{
     FORMAT, Grid, HeldOut, Input as InputSpec, IntervalOffsets, Kind, Likeness, Manifest, Output, OutputKind,
-    Response, SelfTestTolerance, Task, Tokens, Trained, Trees,
+    Response, SelfTestTolerance, Task, Tokens, Trained, Trees, is_class_name,
 };
 pub use maps::{MapShape, pyramid, scales};
 pub use network::{append_rms, respond};

@@ -20,7 +20,7 @@ use super::error::TrainError;
 use super::folds;
 use super::learn::{Labelled, Learned, self_test_like};
 use super::score::mean;
-use super::target::Target;
+use super::target::{Encoded, Target};
 use candidates::{Feature, Table};
 use grow::{Lesson, Tree};
 
@@ -135,7 +135,7 @@ impl Planter<'_> {
 impl Forest {
     /// The answer for a labelled row.
     fn answer(&self, row: usize, min_rows: usize, target: Target) -> f64 {
-        let mut outputs = [0.0; 2];
+        let mut outputs = Encoded::default();
         for tree in &self.trees {
             let node = tree.find(&self.columns, row, min_rows);
             for (output, sum) in outputs.iter_mut().enumerate().take(target.width()) {

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The networks a head file can hold. `O` is 1 for a scalar output and 2 for a circular one.
+/// The networks a head file can hold. `O` is 1 for a scalar output, 2 for a circular one, and the number
+/// of classes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {

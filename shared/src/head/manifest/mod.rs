@@ -16,6 +16,7 @@ use super::error::LoadError;
 pub use input::{Grid, Input};
 pub use kind::{Kind, Likeness, Response, Tokens, Trees};
 pub use output::{IntervalOffsets, Output, OutputKind};
+pub use validate::is_class_name;
 
 /// The one manifest format this build reads and writes.
 pub const FORMAT: u32 = 1;
@@ -60,6 +61,8 @@ pub enum Task {
     TimeOfDay,
     /// Any one number.
     Scalar,
+    /// Which of a few named classes the picture is.
+    Class,
 }
 
 /// What a head was trained on.
@@ -79,9 +82,9 @@ pub struct Trained {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOut {
-    /// Name of the score, `mae` (circular for circular outputs).
+    /// Name of the score: `mae` (circular for circular outputs), or `accuracy`, the share of right classes.
     pub metric: String,
-    /// The score, in the output's unit.
+    /// The score; `mae` is in the output's unit.
     pub value: f64,
     /// 95 % moving-block bootstrap interval of the score.
     pub ci95: [f64; 2],
@@ -89,7 +92,7 @@ pub struct HeldOut {
     pub n: u64,
     /// How the frames were held out, in words.
     pub method: String,
-    /// The same score of the constant answer (the training labels' mean) on the same frames.
+    /// The same score of the constant answer (the training labels' mean or most frequent class) on the same frames.
     pub baseline: f64,
 }
 

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
-    /// Scalar or circular.
+    /// Scalar, circular or classes.
     pub kind: OutputKind,
-    /// Unit of the value, such as `people` or `minute`.
+    /// Unit of the value, such as `people`, `minute` or `probability`.
     pub unit: String,
     /// Answers below this are raised to it, such as 0 for a count. Scalar outputs only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -16,7 +16,7 @@ pub struct Output {
 }
 
 /// Shape of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum OutputKind {
     /// One number, the value itself.
@@ -26,6 +26,12 @@ pub enum OutputKind {
         /// Length of one turn in the output's unit, 1440 for a minute of the day.
         period: f64,
     },
+    /// One number for each class, about 1 for the class that is seen and 0 for the others; the answer is the class of
+    /// the largest, the value its share of the positive numbers.
+    Classes {
+        /// Names of the classes, 2 to [`MAX_CLASSES`](crate::head::limits::MAX_CLASSES), each once.
+        names: Vec<String>,
+    },
 }
 
 impl OutputKind {
@@ -34,6 +40,15 @@ impl OutputKind {
         match self {
             Self::Scalar => 1,
             Self::Circular { .. } => 2,
+            Self::Classes { names } => names.len(),
+        }
+    }
+
+    /// Names of the classes; empty for a number.
+    pub fn classes(&self) -> &[String] {
+        match self {
+            Self::Scalar | Self::Circular { .. } => &[],
+            Self::Classes { names } => names,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Checks of everything in a manifest that does not need the tensors.
 
-use super::{Kind, Manifest, OutputKind, Trees};
+use super::{Kind, Manifest, OutputKind, Task, Trees};
 use crate::head::error::LoadError;
 use crate::head::limits;
 
@@ -57,6 +57,31 @@ impl Manifest {
             self.check(is_hex64(digest), "trained.labels", digest, "64 hex digits")?;
         }
         Ok(())
+    }
+
+    /// Classes go with their task, are few, and no two share a name.
+    fn validate_classes(&self) -> Result<(), LoadError> {
+        let fits = (self.task == Task::Class) == matches!(self.output.kind, OutputKind::Classes { .. });
+        self.check(
+            fits,
+            "output.kind",
+            format!("{:?}", self.output.kind),
+            "classes for the task class alone",
+        )?;
+        let OutputKind::Classes { names } = &self.output.kind else { return Ok(()) };
+        let max = limits::MAX_CLASSES;
+        self.check(
+            (2..=max).contains(&names.len()),
+            "classes.names",
+            names.len(),
+            format!("2 to {max} names"),
+        )?;
+        let wrong =
+            names.iter().enumerate().find(|(at, name)| !is_class_name(name) || names[..*at].contains(name));
+        let want = format!("different names of 1 to {} printable characters", limits::MAX_CLASS_CHARS);
+        self.check(wrong.is_none(), "classes.names", wrong.map_or("", |(_, name)| name.as_str()), want)?;
+        let plain = self.output.min.is_none() && self.interval.is_none();
+        self.check(plain, "output", "with a minimum or an interval", "neither for classes")
     }
 
     fn validate_input(&self) -> Result<(), LoadError> {
@@ -121,6 +146,7 @@ impl Manifest {
     }
 
     fn validate_output(&self) -> Result<(), LoadError> {
+        self.validate_classes()?;
         if let OutputKind::Circular { period } = self.output.kind {
             self.check(
                 period.is_finite() && period > 0.0,
@@ -142,6 +168,15 @@ impl Manifest {
             interval.lower.is_finite() && interval.upper.is_finite() && interval.lower <= interval.upper;
         self.check(ordered, "interval", offsets, "finite offsets, lower ≤ upper")
     }
+}
+
+/// Whether a text can name a class: 1 to [`limits::MAX_CLASS_CHARS`] printable characters, none of them at the ends a
+/// space.
+pub fn is_class_name(name: &str) -> bool {
+    let length = name.chars().count();
+    (1..=limits::MAX_CLASS_CHARS).contains(&length)
+        && !name.chars().any(char::is_control)
+        && name.trim().len() == name.len()
 }
 
 fn is_hex64(text: &str) -> bool {
