@@ -334,6 +334,7 @@ impl Progress {
             Event::Continuing { step, steps } => {
                 self.say(&format!("continuing after step {step} of {steps}"));
             }
+            Event::Warning(warning) if warning.is_relief() => self.say(&warning.to_string()),
             Event::Warning(warning) => self.say(&format!("WARNING: {warning}")),
             Event::StoppedEarly { step } => {
                 self.say(&format!("the held-out loss falls no more: stopped after step {step}"));

@@ -9,7 +9,7 @@ use super::adamw::{self, Update};
 use super::checkpoint::Place;
 use super::draw::Order;
 use super::error::PretrainError;
-use super::health;
+use super::health::Standing;
 use super::journal::{Journal, Row};
 use super::picture::{png, strip};
 use super::prepare::{Ready, prepare, training_batch};
@@ -33,7 +33,8 @@ pub fn run(options: &Options, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summar
     let complete = ready.state.stopped_early || ready.state.step >= ready.recipe.schedule.steps;
     let already_complete = complete && options.out.join(file::CONFIG_FILE).exists();
     let before = ready.state.seconds;
-    let mut run = Run { options, before, began: Instant::now(), last: None, ready, watch };
+    let standing = Standing::default();
+    let mut run = Run { options, before, began: Instant::now(), last: None, standing, ready, watch };
     if !complete {
         run.steps()?;
     }
@@ -57,6 +58,7 @@ struct Run<'a> {
     before: f64,
     began: Instant,
     last: Option<Validation>,
+    standing: Standing,
     watch: &'a mut dyn FnMut(Event<'_>),
 }
 
@@ -160,7 +162,7 @@ impl Run<'_> {
     fn judge(&mut self, validation: &Validation) {
         let Ready { recipe, state, .. } = &mut self.ready;
         let done = state.step as f64 / recipe.schedule.steps as f64;
-        for warning in health::look(validation, state.first_rank, done) {
+        for warning in self.standing.look(validation, state.first_rank, done) {
             (self.watch)(Event::Warning(warning));
         }
         state.first_rank.get_or_insert(validation.rank);
