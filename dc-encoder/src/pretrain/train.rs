@@ -6,22 +6,21 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::adamw::{self, Update};
+use super::batch::Batch;
 use super::checkpoint::Place;
-use super::draw::Order;
 use super::error::PretrainError;
 use super::health::Standing;
 use super::journal::{Journal, Row};
-use super::picture::{png, strip};
-use super::prepare::{Ready, prepare, training_batch};
-use super::validate::{Validation, held_out_item, validate};
-use super::{Event, Options, Summary, board::Png};
+use super::picture::{caption, held_out_pictures};
+use super::prefetch::Prefetch;
+use super::prepare::{Ready, prepare};
+use super::validate::{Validation, validate};
+use super::{Event, Options, Summary, board::Image, target};
 use crate::model::config::Origin;
 use crate::model::file;
 
 /// Rows of the table in a run, about: more would only make it long.
 const ROWS: u64 = 1000;
-/// Held-out frames whose pictures are kept.
-const PICTURES: usize = 3;
 
 /// Pretrains a model into `options.out`, continuing an earlier run where there is one.
 ///
@@ -85,7 +84,7 @@ impl Run<'_> {
         let steps = self.ready.recipe.schedule.steps;
         let mut journal =
             Journal::open(&self.options.folder(), self.ready.state.step).map_err(|e| self.write_error(e))?;
-        let mut order = Order::new(self.ready.recipe.seed, self.ready.recipe.training);
+        let mut batches = Prefetch::start(&self.ready.recipe, &self.ready.frames, self.ready.state.step);
         let (mut since, mut row_began) = (Since::default(), Instant::now());
         let mut saved = Instant::now();
         if self.ready.state.step == 0 {
@@ -93,7 +92,7 @@ impl Run<'_> {
             self.save()?;
         }
         while self.ready.state.step < steps && !self.ready.state.stopped_early {
-            let stepped = self.step(&mut order)?;
+            let stepped = self.step(&mut batches)?;
             since.add(&stepped, (self.ready.recipe.batch * self.ready.recipe.accumulate) as u64);
             let step = self.ready.state.step;
             let validation = self.validation_due().then(|| self.validate()).transpose()?;
@@ -118,14 +117,14 @@ impl Run<'_> {
     }
 
     /// One step: loss and gradients of its batches, then AdamW.
-    fn step(&mut self, order: &mut Order) -> Result<Stepped, PretrainError> {
+    fn step(&mut self, batches: &mut Prefetch) -> Result<Stepped, PretrainError> {
         let compute = PretrainError::compute("training");
-        let Ready { recipe, frames, network, state, .. } = &self.ready;
+        let Ready { recipe, network, state, .. } = &self.ready;
         let (mut loss, mut latent) = (0.0, None);
         let mut gradients: Vec<Option<Tensor>> = Vec::new();
         let share = 1.0 / recipe.accumulate as f64;
         for micro in 0..recipe.accumulate {
-            let batch = training_batch(recipe, frames, order, state.step, micro)?;
+            let batch = Batch::new(&recipe.model, target(&recipe.model), batches.next()?);
             let value = network.loss(&batch).map_err(&compute)?;
             loss += share * f64::from(value.total.to_scalar::<f32>().map_err(&compute)?);
             latent = value.latent.map(|value| latent.unwrap_or(0.0) + share * value);
@@ -179,16 +178,10 @@ impl Run<'_> {
 
     fn pictures(&self, journal: &mut Journal) -> Result<(), PretrainError> {
         let Ready { recipe, frames, network, state, .. } = &self.ready;
-        for (number, frame) in frames.held_out(PICTURES).into_iter().enumerate() {
-            let item = held_out_item(recipe, frames, frame)?;
-            let picture = strip(&network.mae, &item, network.device())
-                .map_err(PretrainError::compute("drawing a reconstruction"))?;
-            let (width, height) = (picture.width, picture.height);
-            let write = |error| self.write_error((journal_path(journal), error));
-            let bytes = png(&picture).map_err(write)?;
-            let png = Png { width, height, bytes: &bytes };
-            let tag = format!("held_out/{number}: frame, masked, reconstruction");
-            journal.picture(state.step, &tag, png).map_err(|e| self.write_error(e))?;
+        for (number, small) in held_out_pictures(recipe, frames, network)?.iter().enumerate() {
+            let tag = format!("held_out/{number}: {}", caption(&recipe.model));
+            let image = Image { width: small.width, height: small.height, bytes: &small.jpeg };
+            journal.picture(state.step, &tag, image).map_err(|e| self.write_error(e))?;
         }
         Ok(())
     }
@@ -249,10 +242,6 @@ fn kept(place: &Place) -> String {
         Ok(Some((_, state))) => format!("step {} is kept in {}", state.step, place.file().display()),
         _ => "no checkpoint was written yet".to_owned(),
     }
-}
-
-fn journal_path(journal: &Journal) -> PathBuf {
-    journal.board_path.clone()
 }
 
 fn add(a: Vec<Option<Tensor>>, b: Vec<Option<Tensor>>) -> candle_core::Result<Vec<Option<Tensor>>> {
