@@ -14,9 +14,11 @@ use shared::image::Rgb;
 
 mod candle;
 mod device;
+mod waiting;
 
 pub use candle::{CandleBackend, open};
 pub use device::{DeviceChoice, DeviceError, Opened, ParseDeviceError, select};
+pub use waiting::sleep_when_idle;
 
 /// What is known about an open backend.
 #[derive(Debug, Clone, PartialEq)]
