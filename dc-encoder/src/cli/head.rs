@@ -212,7 +212,9 @@ fn kind_name(kind: &Kind) -> String {
         Kind::Linear => "linear".to_owned(),
         Kind::Mlp => "mlp".to_owned(),
         Kind::Departures => "departures from the background".to_owned(),
-        Kind::Trees(options) => format!("trees (scales {})", options.scales),
+        Kind::Trees(options) => {
+            format!("trees (scales {}, {:?})", options.scales, options.combine).to_lowercase()
+        }
         Kind::Kernel(Likeness::Gaussian) => "kernel (Gaussian likeness)".to_owned(),
         Kind::Kernel(Likeness::Laplace) => "kernel (Laplace likeness)".to_owned(),
         Kind::Tokens(options) => format!("tokens ({:?} response)", options.response).to_lowercase(),

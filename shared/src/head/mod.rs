@@ -13,6 +13,7 @@ mod kernel;
 pub mod limits;
 mod manifest;
 mod maps;
+mod median;
 mod network;
 mod run;
 mod tensors;
@@ -22,10 +23,11 @@ pub use departures::{fired_by_row, largest_departures};
 pub use error::{HeadError, LoadError, SpaceMismatch};
 pub use file::{TensorData, write};
 pub use manifest::{
-    FORMAT, Grid, HeldOut, Input as InputSpec, IntervalOffsets, Kind, Likeness, Manifest, Output, OutputKind,
-    Response, SelfTestTolerance, Task, Tokens, Trained, Trees,
+    Combine, FORMAT, Grid, HeldOut, Input as InputSpec, IntervalOffsets, Kind, Likeness, Manifest, Output,
+    OutputKind, Response, SelfTestTolerance, Task, Tokens, Trained, Trees,
 };
 pub use maps::{MapShape, pyramid, scales};
+pub use median::spatial_median;
 pub use network::{append_rms, respond};
 pub use run::{Head, Input, Prediction, seal};
 pub use trees::NO_SECOND;
