@@ -13,9 +13,9 @@ use super::score::{first_not_beaten, mean, standard_error};
 use super::target::Target;
 use super::{departures, kernel, trees};
 
-/// Standard errors by which another kind must beat departures: the 97.5 % quantile of Student's t with as many degrees
-/// of freedom as five folds leave.
-const CERTAINLY: f64 = 2.78;
+/// Standard errors by which another kind must beat departures: Student's t with as many degrees of freedom as five folds
+/// leave, at 5 % divided by the three kinds that could win by luck.
+const CERTAINLY: f64 = 4.0;
 
 /// Which kind of head to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
