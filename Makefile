@@ -4,10 +4,10 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak bench-train fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak bench-train bench-shapes fuzz
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 packages-needed:
 	@sh cross/debian-packages.sh
@@ -19,13 +19,13 @@ demo: packages-needed ## an encoder server and an agent over QUIC on loopback, l
 # Twenty-four plazas, none of them the one that make demo watches (seed 7); the last ones are held out.
 DEMO_SEEDS := $(shell seq 101 124)
 DEMO_OUT = $(or $(OUT),demo-model-out)
-demo-model: packages-needed ## pretrains dc-encoder/models/demo again, from footage of synthetic plazas; STEPS=1500 OUT=DIR
+demo-model: packages-needed ## pretrains dc-encoder/models/demo again, from footage of synthetic plazas; STEPS=1000 OUT=DIR
 	cargo build --release --locked -p dc-encoder -p tests --bins
 	@for seed in $(DEMO_SEEDS); do \
 		$(BIN)/plaza --out $(call quote,$(DEMO_OUT))/footage/$$seed --seed $$seed --frames 50 >/dev/null || exit 1; done
 	@cd $(call quote,$(DEMO_OUT))/footage && find . -name '*.jpg' | LC_ALL=C sort > frames.txt
 	$(BIN)/dc-encoder pretrain --frames $(call quote,$(DEMO_OUT))/footage/frames.txt --preset demo --seed 1 \
-		--steps $(or $(STEPS),1500) --drop-decoder --out $(call quote,$(DEMO_OUT))/pretrained
+		--steps $(or $(STEPS),1000) --drop-decoder --out $(call quote,$(DEMO_OUT))/pretrained
 	$(BIN)/dc-encoder model calibrate --model $(call quote,$(DEMO_OUT))/pretrained \
 		--frames $(call quote,$(DEMO_OUT))/footage/frames.txt --precision f16 --out $(call quote,$(DEMO_OUT))/model
 
@@ -58,6 +58,14 @@ soak: packages-needed ## five minutes of live HLS with the stream server stopped
 bench-train: packages-needed ## training steps a second beside PyTorch's; PYTHON=one with torch, else .venv is made
 	@PYTHON=$$(sh tests/peers/setup.sh) && export PYTHON && \
 		cargo bench --locked -p dc-encoder --bench train
+
+SHAPES := 576x960-p48 576x960-p24 1056x1920-p48 1080x1920-p24
+bench-shapes: packages-needed ## patch size against frame size on DATA=DIR: the same small encoder, BUDGET=3m of training each
+	cargo build --release --locked -p dc-encoder
+	@for shape in $(SHAPES); do echo "== $$shape"; \
+		$(BIN)/dc-encoder evaluate --data $(call quote,$(DATA)) --preset dc-encoder/benches/shapes/$$shape.json \
+			--budget $(call quote,$(or $(BUDGET),3m)) --labels 30,100,300 --out $(call quote,$(or $(OUT),eval-out))/$$shape \
+			|| exit 1; done
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
 	cd protocol && mkdir -p fuzz/corpus/decode && \

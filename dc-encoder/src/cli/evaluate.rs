@@ -39,7 +39,7 @@ pub struct Args {
     /// Time to pretrain for
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = humantime::parse_duration)]
     budget: Duration,
-    /// Shape of the model that is pretrained: demo, seed-80m, hires or hires-fine
+    /// Shape of the model that is pretrained: demo, seed-80m, hires, hires-fine, or a FILE.json like theirs
     #[arg(long, default_value = "demo", value_parser = parse_preset)]
     preset: Preset,
     /// Folder for the model, embeddings, tables, JSON and the picture of the worst answers
@@ -95,7 +95,7 @@ fn pretrained(args: &Args, pool: &[PathBuf]) -> anyhow::Result<PathBuf> {
             humantime::format_duration(args.budget),
             raw.display()
         ),
-        ..pretrain::Options::new(&list, Start::Preset(args.preset), &raw, Length::For(args.budget))
+        ..pretrain::Options::new(&list, Start::Preset(args.preset.clone()), &raw, Length::For(args.budget))
     };
     super::pretrain::with_progress(options, args.device)?;
     let config = calibrate::Config {

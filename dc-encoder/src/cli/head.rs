@@ -10,8 +10,8 @@ use shared::head::{Grid, Head, Kind, Likeness, Manifest, MapShape, OutputKind, T
 
 use super::{ablate, compare, eval};
 use crate::embed::EmbeddingsFile;
-use crate::heads::report::{digits, task_name};
-use crate::heads::{KindChoice, Labels, Options, Rows, save, train};
+use crate::heads::report::{digits, held_out_words, task_name};
+use crate::heads::{KindChoice, Labels, Options, Rows, listed, save, train};
 
 /// Subcommands of `dc-encoder head`.
 #[derive(Debug, Subcommand)]
@@ -42,7 +42,7 @@ pub enum Command {
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
     /// What the labels mean: `count` reads the column `count`, `time-of-day` the column `minute_of_day`, `scalar`
-    /// the column `value`
+    /// the column `value`, `class` the column `class`
     #[arg(long, value_enum)]
     task: TaskArg,
     /// Embeddings, as `dc-encoder embed` writes them
@@ -63,10 +63,10 @@ pub struct TrainArgs {
     /// Rows to score on, never trained on [default: score by cross-validation]
     #[arg(long, value_name = "A..B")]
     test: Option<Rows>,
-    /// Name of the head [default: people-count or time-of-day]
+    /// Name of the head [default: people-count, time-of-day, value or class]
     #[arg(long)]
     name: Option<String>,
-    /// Unit of the answers [default: people or min]
+    /// Unit of the answers [default: people, min, units or probability]
     #[arg(long)]
     unit: Option<String>,
     /// Take the strongest ridge within one standard error of the best: steadier on frames unlike the labelled ones
@@ -86,6 +86,8 @@ pub enum TaskArg {
     TimeOfDay,
     /// Any one number
     Scalar,
+    /// Which of a few named classes the picture is
+    Class,
 }
 
 /// Runs the subcommand.
@@ -112,6 +114,7 @@ fn train_head(args: &TrainArgs) -> anyhow::Result<String> {
         TaskArg::Count => Task::Count,
         TaskArg::TimeOfDay => Task::TimeOfDay,
         TaskArg::Scalar => Task::Scalar,
+        TaskArg::Class => Task::Class,
     };
     let defaults = Options::new(task);
     let labels = Labels::read(&args.labels, task)?;
@@ -164,10 +167,13 @@ fn inspect(head: &Head, bytes: u64) -> String {
     ));
     lines.push((
         "output",
-        match (output.kind, output.min) {
+        match (&output.kind, output.min) {
             (OutputKind::Circular { period }, _) => format!("{}, modulo {period}", output.unit),
             (OutputKind::Scalar, Some(min)) => format!("{}, at least {min}", output.unit),
             (OutputKind::Scalar, None) => output.unit.clone(),
+            (OutputKind::Classes { names }, _) => {
+                format!("one of {}, with its {}", listed(names), output.unit)
+            }
         },
     ));
     let unit = &output.unit;
@@ -179,6 +185,7 @@ fn inspect(head: &Head, bytes: u64) -> String {
                     if matches!(kind, Kind::Kernel(_)) { "of the frame's own deviation" } else { unit };
                 format!("{:.0} %: {} to +{} {unit}", 100.0 * i.level, digits(i.lower), digits(i.upper))
             }
+            None if *task == Task::Class => "none, a class has a probability".to_owned(),
             None => "none, too few labels".to_owned(),
         },
     ));
@@ -188,16 +195,7 @@ fn inspect(head: &Head, bytes: u64) -> String {
     lines.push((
         "held out",
         match held_out {
-            Some(score) => format!(
-                "{} {} {unit} [{}, {}] on {} frames; constant {} ({})",
-                score.metric.to_uppercase(),
-                digits(score.value),
-                digits(score.ci95[0]),
-                digits(score.ci95[1]),
-                score.n,
-                digits(score.baseline),
-                score.method
-            ),
+            Some(score) => format!("{} ({})", held_out_words(score, *task, unit), score.method),
             None => "no score".to_owned(),
         },
     ));

@@ -22,6 +22,9 @@ const TILE: (u32, u32) = (320, 240);
 /// Around tiles and captions, in pixels.
 const MARGIN: u32 = 6;
 
+/// Characters of a class's name in a caption: two names fit under a frame.
+const CLASS_CHARS: usize = 6;
+
 /// Pixels a dot of the captions.
 const SCALE: u32 = 2;
 
@@ -74,6 +77,9 @@ fn value(bench: &Bench, value: f64) -> String {
         Target::Circular { period } if period == DAY_MINUTES => {
             let minutes = value.round() as u32 % DAY_MINUTES as u32;
             format!("{:02}:{:02}", minutes / 60, minutes % 60)
+        }
+        Target::Class { .. } => {
+            bench.folder.class_name(value).unwrap_or("?").chars().take(CLASS_CHARS).collect()
         }
         _ => digits(value).trim_end_matches(".00").to_owned(),
     }

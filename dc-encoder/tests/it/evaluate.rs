@@ -215,20 +215,20 @@ fn two_heads_are_compared_frame_by_frame() {
     }
     let poor = head(Task::Count, &file, &shuffled, "0..50");
     let rows = &labels.rows[55..];
-    let better = compare([&good, &poor], &file, rows, 1).unwrap();
+    let better = compare([&good, &poor], &file, (rows, &[]), 1).unwrap();
     assert!(better.advantage.ci95[0] > 0.0 && better.to_string().ends_with("A is better\n"), "{better}");
-    assert!(compare([&poor, &good], &file, rows, 1).unwrap().to_string().ends_with("B is better\n"));
-    let same = compare([&good, &good], &file, rows, 1).unwrap();
+    assert!(compare([&poor, &good], &file, (rows, &[]), 1).unwrap().to_string().ends_with("B is better\n"));
+    let same = compare([&good, &good], &file, (rows, &[]), 1).unwrap();
     assert!(same.advantage.value == 0.0 && same.to_string().contains("no difference is shown"));
 
     let minutes: Vec<f64> = (0..FRAMES).map(|i| i as f64 * 3.0).collect();
     let day = folder("time-of-day", &minutes);
     let day = Labels::read(&day.path().join("labels.csv"), Task::TimeOfDay).unwrap();
     let clock = head(Task::TimeOfDay, &file, &day, "0..50");
-    let error = compare([&good, &clock], &file, rows, 1).unwrap_err().to_string();
+    let error = compare([&good, &clock], &file, (rows, &[]), 1).unwrap_err().to_string();
     assert!(error.contains("answers count") && error.contains("answers time of day"), "{error}");
     let elsewhere = EmbeddingsFile { space: SpaceId([1; 32]), ..file };
-    let error = compare([&good, &good], &elsewhere, rows, 1).unwrap_err().to_string();
+    let error = compare([&good, &good], &elsewhere, (rows, &[]), 1).unwrap_err().to_string();
     assert!(error.contains("space"), "{error}");
 }
 

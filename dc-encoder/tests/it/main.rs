@@ -4,6 +4,7 @@
 mod calibrate;
 mod embed;
 mod evaluate;
+mod head_classes;
 mod head_kinds;
 mod heads;
 mod model;

@@ -4,6 +4,8 @@
 //! divide by zero. Of one number it is the median, of directions on a circle the answer with the least mean distance
 //! to them: a mean is pulled by the few trees that are far off, a median is not.
 
+use super::manifest::Combine;
+
 /// Rounds of the iteration; the answer moves by less than a thousandth of the spread after half of them.
 const ROUNDS: usize = 32;
 
@@ -35,8 +37,18 @@ pub fn spatial_median(points: &[f32], width: usize) -> Vec<f64> {
     centre
 }
 
+impl Combine {
+    /// The combination of `answers`, `[trees, width]`.
+    pub fn of(self, answers: &[f32], width: usize) -> Vec<f64> {
+        match self {
+            Self::Mean => mean(answers, width),
+            Self::Median => spatial_median(answers, width),
+        }
+    }
+}
+
 /// The mean of `points`, `[points, width]`; zeros of no points.
-pub(super) fn mean(points: &[f32], width: usize) -> Vec<f64> {
+fn mean(points: &[f32], width: usize) -> Vec<f64> {
     let mut sums = vec![0.0; width];
     for point in points.chunks_exact(width.max(1)) {
         sums.iter_mut().zip(point).for_each(|(sum, x)| *sum += f64::from(*x));

@@ -13,7 +13,7 @@ mod kernel;
 pub mod limits;
 mod manifest;
 mod maps;
-mod median;
+pub mod median;
 mod network;
 mod run;
 mod tensors;
@@ -24,10 +24,9 @@ pub use error::{HeadError, LoadError, SpaceMismatch};
 pub use file::{TensorData, write};
 pub use manifest::{
     Combine, FORMAT, Grid, HeldOut, Input as InputSpec, IntervalOffsets, Kind, Likeness, Manifest, Output,
-    OutputKind, Response, SelfTestTolerance, Task, Tokens, Trained, Trees,
+    OutputKind, Response, SelfTestTolerance, Task, Tokens, Trained, Trees, is_class_name,
 };
 pub use maps::{MapShape, pyramid, scales};
-pub use median::spatial_median;
 pub use network::{append_rms, respond};
 pub use run::{Head, Input, Prediction, seal};
 pub use trees::NO_SECOND;

@@ -4,7 +4,6 @@ use super::error::LoadError;
 use super::limits;
 use super::manifest::{Combine, Input, Trees};
 use super::maps::{MapShape, pyramid, scales};
-use super::median::{mean, spatial_median};
 use super::tensors::TensorSet;
 
 /// In a node's place for the second number: the first is compared alone.
@@ -87,11 +86,7 @@ impl Forest {
             let leaf = self.leaf(*root as usize, &numbers);
             answers.extend_from_slice(&self.leaves[leaf * self.width..(leaf + 1) * self.width]);
         }
-        let combined = match self.combine {
-            Combine::Mean => mean(&answers, self.width),
-            Combine::Median => spatial_median(&answers, self.width),
-        };
-        combined.into_iter().map(|number| number as f32).collect()
+        self.combine.of(&answers, self.width).into_iter().map(|number| number as f32).collect()
     }
 
     /// The leaf of one tree. It ends, because every child stands after its parent.

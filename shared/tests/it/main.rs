@@ -4,6 +4,7 @@
 mod frames;
 mod golden;
 mod head;
+mod head_classes;
 mod head_kinds;
 mod jpeg;
 mod picture;

@@ -52,8 +52,6 @@ fn errors(answers: &[&Line], prepared: &Prepared) -> anyhow::Result<()> {
     }
     let training_counts: Vec<f64> = prepared.training.iter().map(|l| f64::from(l.truth.count)).collect();
     let usual = training_counts.iter().sum::<f64>() / training_counts.len() as f64;
-    let training_counts: Vec<f64> = prepared.training.iter().map(|l| f64::from(l.truth.count)).collect();
-    let usual = training_counts.iter().sum::<f64>() / training_counts.len() as f64;
     let count_error = |answer: f64, truth: &Truth| (answer - f64::from(truth.count)).abs();
     let clock_error =
         |answer: f64, truth: &Truth| circular_distance(answer, truth.minute_of_day, MINUTES_PER_DAY);
@@ -142,8 +140,7 @@ mod tests {
     #[test]
     fn a_head_that_answers_the_usual_count_is_not_clearly_better() {
         let plaza = Plaza::new(7);
-        let truths: Vec<Truth> =
-            (0..40).map(|k| plaza.frame(Clock::at(0, f64::from(k) * 36.0)).1).collect();
+        let truths: Vec<Truth> = (0..40).map(|k| plaza.frame(Clock::at(0, f64::from(k) * 36.0)).1).collect();
         let usual = mean(truths.iter().map(|truth| f64::from(truth.count)));
         let error = |answer: f64, truth: &Truth| (answer - f64::from(truth.count)).abs();
         let errors = |answer: &dyn Fn(&Truth) -> f64| {

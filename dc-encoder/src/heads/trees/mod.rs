@@ -15,9 +15,7 @@ use std::collections::BTreeMap;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use shared::head::{
-    Combine, Grid, Kind, MapShape, NO_SECOND, TensorData, Trees, pyramid, scales, spatial_median,
-};
+use shared::head::{Combine, Grid, Kind, MapShape, NO_SECOND, TensorData, Trees, pyramid, scales};
 
 use super::error::TrainError;
 use super::folds;
@@ -71,7 +69,7 @@ pub(super) fn learn(data: &Labelled<'_>, grid: Option<Grid>) -> Result<Learned, 
     let trees = data.size.unwrap_or(TREES);
     let forest = planter.plant(&all, trees);
     Ok(Learned {
-        kind: Kind::Trees(Trees { scales: scales.len().max(1) as u32, combine: Combine::Median }),
+        kind: Kind::Trees(Trees { scales: scales.len().max(1) as u32, combine: combine(data.target) }),
         reads_grid: grid.is_some(),
         tensors: forest.tensors(min_rows, width),
         self_test_input: self_test_like(data.rows, data.seed),
@@ -79,6 +77,14 @@ pub(super) fn learn(data: &Labelled<'_>, grid: Option<Grid>) -> Result<Learned, 
         deviations: None,
         choice: format!("{trees} trees, nodes of {min_rows} frames and more are split, {}", words(&scales)),
     })
+}
+
+/// The median, except of classes, of which the share of trees is a probability.
+fn combine(target: Target) -> Combine {
+    match target {
+        Target::Scalar { .. } | Target::Circular { .. } => Combine::Median,
+        Target::Class { .. } => Combine::Mean,
+    }
 }
 
 fn words(scales: &[MapShape]) -> String {
@@ -144,9 +150,7 @@ impl Forest {
             let node = tree.find(&self.columns, row, min_rows);
             answers.extend_from_slice(&tree.means[node * width..(node + 1) * width]);
         }
-        let mut outputs = [0.0; 2];
-        outputs.iter_mut().zip(spatial_median(&answers, width)).for_each(|(output, median)| *output = median);
-        target.decode(outputs)
+        target.decode(combine(target).of(&answers, width))
     }
 
     /// The head file's tensors; nodes of fewer than `min_rows` rows become leaves.
