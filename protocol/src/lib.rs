@@ -18,8 +18,9 @@
 //!  (one a request)        ◄── OperatorReplyMsg …, the last one Done | Refused, FIN
 //! ```
 //! An operator's connection has no control stream: its certificate says who it is, the ALPN which version.
-//! Every bidirectional stream is opened by the agent or operator and starts with one [`StreamKind`] byte. A message is a
-//! little-endian `u32` length and that many bytes of bincode (standard configuration: varint, little-endian).
+//! Every bidirectional stream is opened by the agent or operator and starts with one [`StreamKind`] byte. A
+//! message is a little-endian `u32` length and that many bytes of bincode (standard configuration: varint,
+//! little-endian).
 //! A frame that went stale is cancelled: the agent resets its side and stops the reply with [`close::STALE`].
 //!
 //! Whoever reads goes through [`codec`]: it checks the length against a limit before anything is allocated,
@@ -31,6 +32,7 @@ pub mod codec;
 mod hex;
 pub mod limits;
 pub mod message;
+mod moments;
 mod release;
 mod space;
 mod tensor;
@@ -42,11 +44,12 @@ pub use message::control::{
     RefuseCode, Refused, SessionLimits, StreamKind, Welcome,
 };
 pub use message::frame::{Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, ServerTimings};
-pub use message::head::{FetchCode, FetchReplyMsg, FetchRequest, HeadReport, Moments, Wanted};
+pub use message::head::{FetchCode, FetchReplyMsg, FetchRequest, HeadReport, Wanted};
 pub use message::operate::{
     CameraHead, ChannelState, HistoryEntry, OperatorCode, OperatorReplyMsg, OperatorRequestMsg,
     RolloutAction, RolloutPhase,
 };
+pub use moments::Moments;
 pub use release::{ParseReleaseIdError, ReleaseId};
 pub use space::{ParseSpaceIdError, SpaceId};
 pub use tensor::{Encoding, ParseEncodingError, WireTensor};

@@ -6,6 +6,7 @@ mod embed;
 mod evaluate;
 mod head_kinds;
 mod heads;
+mod keys;
 mod model;
 mod pki;
 mod pretrain;

@@ -5,7 +5,7 @@ use std::fmt;
 use bincode::{Decode, Encode};
 
 use crate::{
-    CodecError, ReleaseId,
+    CodecError, Moments, ReleaseId,
     limits::{
         MAX_DOCUMENT_BYTES, MAX_FETCH_REPLY_BYTES, MAX_FETCH_REQUEST_BYTES, MAX_RELEASE_BYTES,
         MAX_SIGNATURE_BYTES, WHOLE_SHARE, check_document, check_name, check_range, check_text, clip,
@@ -21,17 +21,6 @@ pub struct Wanted {
     pub assignment: Vec<u8>,
     /// Thousandths of the assignment's cameras that have the new release by now; the others have its fallback.
     pub share: u16,
-}
-
-/// Number, mean and spread of a head's values: enough to compare two stretches of time, and to add two up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Encode, Decode)]
-pub struct Moments {
-    /// How many values.
-    pub count: u64,
-    /// Their mean. 0 without values.
-    pub mean: f64,
-    /// Sum of their squared differences from the mean.
-    pub squares: f64,
 }
 
 /// How one head of a camera is doing.
@@ -164,15 +153,5 @@ impl HeadReport {
         check_name("channel name", &self.channel)?;
         check_text("head error", &self.error)?;
         self.values.validate()
-    }
-}
-
-impl Moments {
-    pub(super) fn validate(&self) -> Result<(), CodecError> {
-        let Self { mean, squares, .. } = *self;
-        if mean.is_finite() && squares.is_finite() && squares >= 0.0 {
-            return Ok(());
-        }
-        Err(CodecError::BadMoments { mean, squares })
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 macro_rules! mirror_struct {
     ($name:ident { $($field:ident: $type:ty),* }) => {
         #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-        pub(super) struct $name { $($field: $type),* }
+        pub(crate) struct $name { $($field: $type),* }
 
         impl From<p::$name> for $name {
             fn from(original: p::$name) -> Self {
@@ -31,7 +31,7 @@ macro_rules! mirror_struct {
 macro_rules! mirror_enum {
     ($name:ident { $($plain:ident),* }) => {
         #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-        pub(super) enum $name { $($plain),* }
+        pub(crate) enum $name { $($plain),* }
 
         impl From<p::$name> for $name {
             fn from(original: p::$name) -> Self {
@@ -41,7 +41,7 @@ macro_rules! mirror_enum {
     };
     ($name:ident { $($variant:ident($inner:ident)),* }) => {
         #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-        pub(super) enum $name { $($variant($inner)),* }
+        pub(crate) enum $name { $($variant($inner)),* }
 
         impl From<p::$name> for $name {
             fn from(original: p::$name) -> Self {
@@ -79,7 +79,7 @@ mirror_enum!(RejectCode {
 mirror_enum!(AgentToEncoderMsg { Hello(Hello), Ping(Ping), Goodbye(Goodbye), Head(HeadReport) });
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-struct Hello {
+pub(crate) struct Hello {
     version: u16,
     agent: String,
     instance: u64,
@@ -88,7 +88,7 @@ struct Hello {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-struct Welcome {
+pub(crate) struct Welcome {
     version: u16,
     server: String,
     model: String,
@@ -101,7 +101,7 @@ struct Welcome {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-struct FrameHeader {
+pub(crate) struct FrameHeader {
     seq: u64,
     captured_at_us: i64,
     deadline_ms: u32,
@@ -111,7 +111,7 @@ struct FrameHeader {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-struct Answer {
+pub(crate) struct Answer {
     seq: u64,
     timings: ServerTimings,
     batch: u16,
@@ -120,7 +120,7 @@ struct Answer {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-enum FrameReplyMsg {
+pub(crate) enum FrameReplyMsg {
     Answer(Answer),
     Dropped { seq: u64, reason: DropReason, timings: ServerTimings },
     Rejected { seq: u64, code: RejectCode, message: String },
@@ -168,7 +168,7 @@ impl From<p::FrameReplyMsg> for FrameReplyMsg {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-enum EncoderToAgentMsg {
+pub(crate) enum EncoderToAgentMsg {
     Welcome(Welcome),
     Refused(Refused),
     Pong(Pong),

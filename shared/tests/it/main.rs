@@ -8,6 +8,7 @@ mod head_kinds;
 mod jpeg;
 mod picture;
 mod pixels;
+mod release;
 mod tls;
 mod uplink;
 mod wire;

@@ -35,7 +35,7 @@ mirror_enum!(RolloutAction { Hold, Resume, Abort, Promote });
 mirror_enum!(RolloutPhase { Soaking, Held, Stopped, Aborted, Done });
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-pub(super) struct Release([u8; 32]);
+pub(crate) struct Release([u8; 32]);
 
 impl From<p::ReleaseId> for Release {
     fn from(original: p::ReleaseId) -> Self {
@@ -44,7 +44,7 @@ impl From<p::ReleaseId> for Release {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-pub(super) struct HeadReport {
+pub(crate) struct HeadReport {
     head: String,
     channel: String,
     counter: u64,
@@ -81,7 +81,7 @@ impl From<p::HeadReport> for HeadReport {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-pub(super) enum FetchReplyMsg {
+pub(crate) enum FetchReplyMsg {
     Found { len: u32, signature: Vec<u8> }, // the derive trips over a field named `total`
     Refused { code: FetchCode, message: String },
 }
@@ -96,7 +96,7 @@ impl From<p::FetchReplyMsg> for FetchReplyMsg {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-pub(super) enum OperatorRequestMsg {
+pub(crate) enum OperatorRequestMsg {
     Publish { release: Release, len: u32, signature: Vec<u8> },
     KeyRing { document: Vec<u8> },
     Assign { assignment: Vec<u8> },
@@ -124,7 +124,7 @@ impl From<p::OperatorRequestMsg> for OperatorRequestMsg {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-pub(super) enum OperatorReplyMsg {
+pub(crate) enum OperatorReplyMsg {
     Done { note: String },
     Refused { code: OperatorCode, message: String },
     Channel(ChannelState),

@@ -306,7 +306,7 @@ async fn another_protocol_version() {
     let ca = Authority::new("CA", LONG);
     let encoder = Encoder::start(&ca.server_paths(&Leaf::server(VALID)), Clock::at(NOON));
     let agent = Agent::new(&ca.issue(&Leaf::camera("plaza-1", 7, VALID)), Clock::at(NOON));
-    for alpn in [vec![b"fth/2".to_vec()], vec![]] {
+    for alpn in [vec![b"fth/9".to_vec()], vec![]] {
         let mut tls = client_tls(&agent.identity, Some(agent.clock.clone())).unwrap();
         tls.alpn_protocols = alpn;
         let config = quic_client(tls).unwrap();
