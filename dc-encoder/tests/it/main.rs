@@ -7,6 +7,7 @@ mod evaluate;
 mod head_classes;
 mod head_kinds;
 mod heads;
+mod keys;
 mod model;
 mod pki;
 mod pretrain;
