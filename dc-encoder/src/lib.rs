@@ -14,6 +14,7 @@ pub mod embed;
 pub mod evaluate;
 pub mod heads;
 pub mod model;
+pub mod parity;
 pub mod pki;
 pub mod pretrain;
 pub mod serve;

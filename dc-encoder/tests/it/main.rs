@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod calibrate;
+mod cpu;
 mod embed;
 mod evaluate;
 mod head_kinds;
