@@ -4,10 +4,10 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak bench-train bench-shapes fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes fuzz
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 packages-needed:
 	@sh cross/debian-packages.sh
@@ -54,6 +54,13 @@ size: packages-needed ## the agent's stripped size, dependencies and idle memory
 soak: packages-needed ## five minutes of live HLS with the stream server stopped and started: nothing lost, flat memory
 	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
 	@$(BIN)/soak
+
+parity: packages-needed ## every backend and precision of this machine against the reference, flipped answers of heads too; MODEL=DIR
+	@MODEL=$(call quote,$(if $(MODEL),$(abspath $(MODEL)))) cargo bench --locked -p tests --bench parity
+
+bench-encoder: packages-needed ## frames a second beside ONNX Runtime's and PyTorch's, Nyström's time and error; PYTHON=, else .venv is made
+	@PYTHON=$$(sh tests/peers/setup.sh onnxruntime onnx onnxscript) && export PYTHON && \
+		cargo bench --locked -p dc-encoder --bench encoder
 
 bench-train: packages-needed ## training steps a second beside PyTorch's; PYTHON=one with torch, else .venv is made
 	@PYTHON=$$(sh tests/peers/setup.sh) && export PYTHON && \

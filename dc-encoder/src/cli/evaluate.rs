@@ -68,7 +68,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Some(model) => (model.clone(), Duration::ZERO),
         None => (pretrained(args, &frames[pool.clone()])?, args.budget),
     };
-    let embeddings = eval::embed(&model, args.device, &folder.list, &out.join("embeddings.safetensors"))?;
+    let embeddings =
+        eval::embed(&model, args.device.into(), &folder.list, &out.join("embeddings.safetensors"))?;
     let bench = Bench::new(folder, embeddings)?;
     let plan = Plan { deadline: Some(started + pretraining + BESIDES - LAST), ..args.heads.plan() };
     let evaluation = Evaluation::measure(&bench, &plan, &mut eval::progress)?;

@@ -3,6 +3,7 @@
 
 mod calibrate;
 mod commands;
+mod cpu;
 mod embed;
 mod evaluate;
 mod head_classes;
