@@ -2,7 +2,8 @@
 //!
 //! The shape is a tiny model at full input size: 576x960, patch 48 (240 tokens), encoder 192x6, decoder 96x2, 16 frames
 //! a step, f32. Both sides take turns, so that both see the same machine. Ours begins at frames in memory as bytes
-//! (changes of light, patches and targets included); PyTorch's begins at ready float tensors.
+//! (changes of light, patches and targets included); PyTorch's begins at ready float tensors. `BENCH_SECONDS` is the
+//! length of a turn.
 #![allow(missing_docs)]
 
 use std::path::Path;
@@ -23,7 +24,7 @@ const BATCH: usize = 16;
 const THREADS: usize = 2;
 /// Turns that each side takes.
 const TURNS: usize = 3;
-/// Seconds of one turn.
+/// Seconds of one turn, if the environment does not say.
 const SECONDS: f64 = 15.0;
 
 #[derive(Debug, Deserialize)]
@@ -53,6 +54,12 @@ fn config() -> Config {
 }
 
 fn run() -> anyhow::Result<()> {
+    let seconds = match std::env::var("BENCH_SECONDS") {
+        Ok(text) => {
+            text.parse::<f64>().ok().filter(|s| *s > 0.0).context("BENCH_SECONDS is no number above 0")?
+        }
+        Err(_) => SECONDS,
+    };
     rayon::ThreadPoolBuilder::new()
         .num_threads(THREADS)
         .build_global()
@@ -60,13 +67,12 @@ fn run() -> anyhow::Result<()> {
     let python = std::env::var("PYTHON").ok();
     let dir = tempfile::tempdir()?;
     frames(dir.path())?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let mut ratios = Vec::new();
     for turn in 1..=TURNS {
-        let median = train(dir.path(), turn)?;
+        let median = train(dir.path(), turn, seconds)?;
         println!("turn {turn}: dc-encoder   {median:5.1} images/s (median step)  load {}", load());
-        ours.push(median);
         let Some(python) = &python else { continue };
-        let peer = peer(python)?;
+        let peer = peer(python, seconds)?;
         println!(
             "turn {turn}: PyTorch {} {:5.1} images/s (median step; best {:.1})  load {}",
             peer.version,
@@ -74,15 +80,19 @@ fn run() -> anyhow::Result<()> {
             peer.best,
             load()
         );
-        theirs.push(peer.median);
+        ratios.push(median / peer.median);
     }
-    if theirs.is_empty() {
+    if ratios.is_empty() {
         println!("no PYTHON: measured without a peer");
         return Ok(());
     }
-    let ratio = middle(ours) / middle(theirs);
+    // Of each turn by itself: what else runs on the machine changes from turn to turn.
+    let (least, most) = ratios.iter().fold((f64::INFINITY, 0f64), |(l, m), r| (l.min(*r), m.max(*r)));
+    let ratio = middle(ratios);
     let verdict = if ratio >= GOAL { "met" } else { "missed" };
-    println!("goal=training speed over PyTorch's >= {GOAL:.1} measured={ratio:.2} {verdict}");
+    println!(
+        "goal=training-speed-over-PyTorch>={GOAL:.2} measured={ratio:.2} [{least:.2}, {most:.2} over {TURNS} turns] {verdict}"
+    );
     Ok(())
 }
 
@@ -97,7 +107,7 @@ fn frames(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Images a second of the median step of one turn, the first two steps left out.
-fn train(frames: &Path, turn: usize) -> anyhow::Result<f64> {
+fn train(frames: &Path, turn: usize, seconds: f64) -> anyhow::Result<f64> {
     let out = tempfile::tempdir()?;
     let start = Start::Config { name: "tiny".into(), config: config().into() };
     let mut options = Options::new(frames, start, out.path().join(turn.to_string()), Length::Steps(100_000));
@@ -112,7 +122,7 @@ fn train(frames: &Path, turn: usize) -> anyhow::Result<f64> {
                 times.push(now.duration_since(last).as_secs_f64());
             }
             last = Some(now);
-            if now.duration_since(*began.get_or_insert(now)).as_secs_f64() > SECONDS {
+            if now.duration_since(*began.get_or_insert(now)).as_secs_f64() > seconds {
                 std::panic::resume_unwind(Box::new("enough"));
             }
         })
@@ -120,18 +130,18 @@ fn train(frames: &Path, turn: usize) -> anyhow::Result<f64> {
     if let Ok(ended) = enough {
         ended?;
     }
-    ensure!(!times.is_empty(), "a step takes longer than {SECONDS} s: nothing was measured");
+    ensure!(!times.is_empty(), "a step takes longer than {seconds} s: nothing was measured");
     Ok(BATCH as f64 / middle(times))
 }
 
-fn peer(python: &str) -> anyhow::Result<Peer> {
+fn peer(python: &str, seconds: f64) -> anyhow::Result<Peer> {
     let config = config();
     let decoder = config.decoder.as_ref().context("a decoder")?;
     let shape = serde_json::json!({
         "height": config.height, "width": config.width, "patch": config.patch,
         "encoder": { "dim": config.dim, "depth": config.depth, "heads": config.heads, "dim_head": config.dim_head, "mlp": config.mlp },
         "decoder": { "dim": decoder.dim, "depth": decoder.depth, "heads": decoder.heads, "dim_head": decoder.dim_head, "mlp": decoder.mlp },
-        "batch": BATCH, "mask_ratio": 0.7, "threads": THREADS, "seconds": SECONDS,
+        "batch": BATCH, "mask_ratio": 0.7, "threads": THREADS, "seconds": seconds,
     });
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peers/train.py");
     let output =
