@@ -19,7 +19,7 @@ const CERTAINLY: f64 = 4.0;
 
 /// Departures are preferred only where their error is at most this share of the best constant's: where the light
 /// changes with the day, it departs as people do, and they explain nothing.
-const EXPLAINS: f64 = 0.75;
+const EXPLAINS: f64 = 1.0;
 
 /// Which kind of head to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -149,7 +149,7 @@ impl Material<'_> {
         Ok((kind, best, tried))
     }
 
-    /// Whether errors by fold are clearly smaller than the best constant's.
+    /// Whether errors by fold are smaller on average than the best constant's.
     fn explain(&self, errors: &[f64]) -> bool {
         mean(errors) <= EXPLAINS * mean(&self.data.fold_errors(&self.constant_answers()))
     }
