@@ -4,10 +4,10 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo eval test lint size soak bench-train fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes fuzz
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 packages-needed:
 	@sh cross/debian-packages.sh
@@ -15,6 +15,19 @@ packages-needed:
 demo: packages-needed ## an encoder server and an agent over QUIC on loopback, live answers; SOURCE=URI for your own footage
 	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
 	@SOURCE='$(subst ','\'',$(SOURCE))' $(BIN)/demo
+
+# Twenty-four plazas, none of them the one that make demo watches (seed 7); the last ones are held out.
+DEMO_SEEDS := $(shell seq 101 124)
+DEMO_OUT = $(or $(OUT),demo-model-out)
+demo-model: packages-needed ## pretrains dc-encoder/models/demo again, from footage of synthetic plazas; STEPS=1000 OUT=DIR
+	cargo build --release --locked -p dc-encoder -p tests --bins
+	@for seed in $(DEMO_SEEDS); do \
+		$(BIN)/plaza --out $(call quote,$(DEMO_OUT))/footage/$$seed --seed $$seed --frames 50 >/dev/null || exit 1; done
+	@cd $(call quote,$(DEMO_OUT))/footage && find . -name '*.jpg' | LC_ALL=C sort > frames.txt
+	$(BIN)/dc-encoder pretrain --frames $(call quote,$(DEMO_OUT))/footage/frames.txt --preset demo --seed 1 \
+		--steps $(or $(STEPS),1000) --drop-decoder --out $(call quote,$(DEMO_OUT))/pretrained
+	$(BIN)/dc-encoder model calibrate --model $(call quote,$(DEMO_OUT))/pretrained \
+		--frames $(call quote,$(DEMO_OUT))/footage/frames.txt --precision f16 --out $(call quote,$(DEMO_OUT))/model
 
 eval: packages-needed ## what few labels are worth on DATA=DIR (labels, split.toml, frames); BUDGET=30m PRESET=demo, or MODEL=DIR; OUT=DIR
 	cargo build --release --locked -p dc-encoder
@@ -42,9 +55,24 @@ soak: packages-needed ## five minutes of live HLS with the stream server stopped
 	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
 	@$(BIN)/soak
 
+parity: packages-needed ## every backend and precision of this machine against the reference, flipped answers of heads too; MODEL=DIR
+	@MODEL=$(call quote,$(if $(MODEL),$(abspath $(MODEL)))) cargo bench --locked -p tests --bench parity
+
+bench-encoder: packages-needed ## frames a second beside ONNX Runtime's and PyTorch's, Nyström's time and error; PYTHON=, else .venv is made
+	@PYTHON=$$(sh tests/peers/setup.sh onnxruntime onnx onnxscript) && export PYTHON && \
+		cargo bench --locked -p dc-encoder --bench encoder
+
 bench-train: packages-needed ## training steps a second beside PyTorch's; PYTHON=one with torch, else .venv is made
 	@PYTHON=$$(sh tests/peers/setup.sh) && export PYTHON && \
 		cargo bench --locked -p dc-encoder --bench train
+
+SHAPES := 576x960-p48 576x960-p24 1056x1920-p48 1080x1920-p24
+bench-shapes: packages-needed ## patch size against frame size on DATA=DIR: the same small encoder, BUDGET=3m of training each
+	cargo build --release --locked -p dc-encoder
+	@for shape in $(SHAPES); do echo "== $$shape"; \
+		$(BIN)/dc-encoder evaluate --data $(call quote,$(DATA)) --preset dc-encoder/benches/shapes/$$shape.json \
+			--budget $(call quote,$(or $(BUDGET),3m)) --labels 30,100,300 --out $(call quote,$(or $(OUT),eval-out))/$$shape \
+			|| exit 1; done
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
 	cd protocol && mkdir -p fuzz/corpus/decode && \

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::backend::DeviceChoice;
+use crate::backend::{Choice, ChoiceArgs};
 use crate::embed::{Config, EmbeddingsFile};
 use crate::evaluate::sheet::{self, Written};
 use crate::evaluate::{Bench, Evaluation, Folder, Plan, Progress, Style};
@@ -46,9 +46,8 @@ pub struct Source {
     /// Embeddings of the folder's frames, from `dc-encoder embed --tokens --frames DIR/labels.csv`
     #[arg(long, value_name = "FILE")]
     embeddings: Option<PathBuf>,
-    /// auto, cpu or cuda:N
-    #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    on: ChoiceArgs,
 }
 
 impl Source {
@@ -62,7 +61,7 @@ impl Source {
             (Some(file), _) => EmbeddingsFile::open(file)?,
             (None, Some(model)) => {
                 let place = tempfile::tempdir().context("a temporary folder for the embeddings")?;
-                embed(model, self.device, &folder.list, &place.path().join("embeddings.safetensors"))?
+                embed(model, self.on.into(), &folder.list, &place.path().join("embeddings.safetensors"))?
             }
             (None, None) => anyhow::bail!("give --model or --embeddings"),
         };
@@ -131,14 +130,9 @@ pub fn run(args: &Args) -> anyhow::Result<String> {
 }
 
 /// Embeds a list of frames with their latent tokens.
-pub(super) fn embed(
-    model: &Path,
-    device: DeviceChoice,
-    list: &Path,
-    out: &Path,
-) -> anyhow::Result<EmbeddingsFile> {
+pub(super) fn embed(model: &Path, choice: Choice, list: &Path, out: &Path) -> anyhow::Result<EmbeddingsFile> {
     let config = Config { tokens: true, ..Config::new(list, out) };
-    super::embed::with_progress(model, device, &config)?;
+    super::embed::with_progress(model, choice, &config)?;
     Ok(EmbeddingsFile::open(out)?)
 }
 

@@ -39,7 +39,7 @@ pub struct Args {
     /// Time to pretrain for
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = humantime::parse_duration)]
     budget: Duration,
-    /// Shape of the model that is pretrained: demo, seed-80m, hires or hires-fine
+    /// Shape of the model that is pretrained: demo, seed-80m, hires, hires-fine, or a FILE.json like theirs
     #[arg(long, default_value = "demo", value_parser = parse_preset)]
     preset: Preset,
     /// Folder for the model, embeddings, tables, JSON and the pictures of the worst answers (worst-10.png and so on)
@@ -68,7 +68,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Some(model) => (model.clone(), Duration::ZERO),
         None => (pretrained(args, &frames[pool.clone()])?, args.budget),
     };
-    let embeddings = eval::embed(&model, args.device, &folder.list, &out.join("embeddings.safetensors"))?;
+    let embeddings =
+        eval::embed(&model, args.device.into(), &folder.list, &out.join("embeddings.safetensors"))?;
     let bench = Bench::new(folder, embeddings)?;
     let plan = Plan { deadline: Some(started + pretraining + BESIDES - LAST), ..args.heads.plan() };
     let evaluation = Evaluation::measure(&bench, &plan, &mut eval::progress)?;
@@ -95,7 +96,7 @@ fn pretrained(args: &Args, pool: &[PathBuf]) -> anyhow::Result<PathBuf> {
             humantime::format_duration(args.budget),
             raw.display()
         ),
-        ..pretrain::Options::new(&list, Start::Preset(args.preset), &raw, Length::For(args.budget))
+        ..pretrain::Options::new(&list, Start::Preset(args.preset.clone()), &raw, Length::For(args.budget))
     };
     super::pretrain::with_progress(options, args.device)?;
     let config = calibrate::Config {

@@ -1,4 +1,4 @@
-//! `dc-encoder head …`: train heads from embeddings and labels, and look into head files.
+//! `dc-encoder head …`: train heads from embeddings and labels, sign them, and look into head files.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::{Subcommand, ValueEnum};
 use shared::head::{Grid, Head, Kind, Likeness, Manifest, MapShape, OutputKind, Task};
 
-use super::{ablate, compare, eval};
+use super::{ablate, compare, eval, sign};
 use crate::embed::EmbeddingsFile;
 use crate::heads::report::{digits, held_out_words, task_name};
 use crate::heads::{KindChoice, Labels, Options, Rows, listed, save, train};
@@ -31,10 +31,17 @@ pub enum Command {
     Compare(compare::Args),
     /// Sweep the size of heads: how small can one be?
     Ablate(ablate::Args),
+    /// Sign a head file: FILE.sig beside it is what agents accept it by
+    Sign(sign::SignArgs),
+    /// Check a head file against its signature, the key ring and its self-test
+    Verify(sign::VerifyArgs),
     /// Print what a head file says about itself, and run its self-test
     Inspect {
         /// The head file
         file: PathBuf,
+        /// Check its signature with root.pub and key-ring of this folder
+        #[arg(long, value_name = "DIR")]
+        keys: Option<PathBuf>,
     },
 }
 
@@ -97,9 +104,12 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(&args)?,
         Command::Compare(args) => compare::run(&args)?,
         Command::Ablate(args) => ablate::run(&args)?,
-        Command::Inspect { file } => {
+        Command::Sign(args) => sign::sign(&args)?,
+        Command::Verify(args) => sign::verify(&args)?,
+        Command::Inspect { file, keys } => {
             let head = Head::load(&file)?;
             print!("{}", inspect(&head, std::fs::metadata(&file)?.len()));
+            println!("signature  {}", sign::in_words(&file, keys.as_deref()));
             head.self_test()?;
             "self-test  passed\n".to_owned()
         }
@@ -210,7 +220,9 @@ fn kind_name(kind: &Kind) -> String {
         Kind::Linear => "linear".to_owned(),
         Kind::Mlp => "mlp".to_owned(),
         Kind::Departures => "departures from the background".to_owned(),
-        Kind::Trees(options) => format!("trees (scales {})", options.scales),
+        Kind::Trees(options) => {
+            format!("trees (scales {}, {:?})", options.scales, options.combine).to_lowercase()
+        }
         Kind::Kernel(Likeness::Gaussian) => "kernel (Gaussian likeness)".to_owned(),
         Kind::Kernel(Likeness::Laplace) => "kernel (Laplace likeness)".to_owned(),
         Kind::Tokens(options) => format!("tokens ({:?} response)", options.response).to_lowercase(),

@@ -1,23 +1,24 @@
 //! `dc-encoder model …`
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use candle_core::Device;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use shared::uplink::Uplink;
 
-use crate::backend::{DeviceChoice, select};
+use crate::backend::{self, ChoiceArgs, Opened};
 use crate::calibrate;
 use crate::model::config::{Attention, LandmarkKind, Origin};
 use crate::model::file::{self, Precision};
 use crate::model::import::{self, ClassToken};
 use crate::model::inspect::Report;
 use crate::model::preset::{PRESETS, Preset};
-use crate::model::{Model, init, tensors};
+use crate::model::{init, tensors};
 
 /// Subcommands of `dc-encoder model`.
 #[derive(Debug, Subcommand)]
@@ -39,7 +40,7 @@ pub enum Command {
 /// Arguments of `model init`.
 #[derive(Debug, Args)]
 pub struct Init {
-    /// Shape of the model: demo, seed-80m, hires or hires-fine
+    /// Shape of the model: demo, seed-80m, hires, hires-fine, or a FILE.json like theirs
     #[arg(long, value_parser = parse_preset)]
     preset: Preset,
     /// Seed of the weights: the same seed gives the same weights on every machine
@@ -61,9 +62,8 @@ pub struct Init {
 pub struct Inspect {
     /// The model folder
     model: PathBuf,
-    /// Device to open it on: auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    on: ChoiceArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -138,10 +138,13 @@ pub fn run(command: Command) -> anyhow::Result<()> {
 }
 
 pub(super) fn parse_preset(name: &str) -> Result<Preset, String> {
+    if Path::new(name).extension().is_some_and(|extension| extension == "json") {
+        return Preset::read(Path::new(name)).map_err(|error| error.to_string());
+    }
     Preset::find(name).ok_or_else(|| {
         let known: Vec<String> =
             PRESETS.iter().map(|preset| format!("  {:<11} {}", preset.name, preset.about)).collect();
-        format!("unknown preset; the presets are\n{}", known.join("\n"))
+        format!("unknown preset; the presets are\n{}\nor a FILE.json like them", known.join("\n"))
     })
 }
 
@@ -172,9 +175,10 @@ fn run_init(args: &Init, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 fn run_inspect(args: &Inspect, out: &mut dyn Write) -> anyhow::Result<()> {
-    let opened = select(args.device)?;
-    let model = Model::load(&args.model, &opened.device)?;
-    let report = Report::new(model.config(), model.space(), &opened);
+    let config = file::load_config(&args.model)?;
+    let info = backend::open(&args.model, args.on)?.info();
+    let opened = Opened { device: Device::Cpu, name: info.device, path: info.path, reason: info.reason };
+    let report = Report::new(&config, info.space, &opened);
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &report).context("writing the report")?;
         writeln!(out)?;

@@ -57,7 +57,7 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct StartArgs {
-    /// Begin from random weights of this shape: demo, seed-80m, hires or hires-fine
+    /// Begin from random weights of this shape: demo, seed-80m, hires, hires-fine, or a FILE.json like theirs
     #[arg(long, value_parser = parse_preset)]
     preset: Option<Preset>,
     /// Begin from this model folder, which has a decoder

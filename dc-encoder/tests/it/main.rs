@@ -3,11 +3,13 @@
 
 mod calibrate;
 mod commands;
+mod cpu;
 mod embed;
 mod evaluate;
 mod head_classes;
 mod head_kinds;
 mod heads;
+mod keys;
 mod model;
 mod pki;
 mod pretrain;

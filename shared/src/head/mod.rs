@@ -13,6 +13,7 @@ mod kernel;
 pub mod limits;
 mod manifest;
 mod maps;
+pub mod median;
 mod network;
 mod run;
 mod tensors;
@@ -22,8 +23,8 @@ pub use departures::{fired_by_row, largest_departures};
 pub use error::{HeadError, LoadError, SpaceMismatch};
 pub use file::{TensorData, write};
 pub use manifest::{
-    FORMAT, Grid, HeldOut, Input as InputSpec, IntervalOffsets, Kind, Likeness, Manifest, Output, OutputKind,
-    Response, SelfTestTolerance, Task, Tokens, Trained, Trees, is_class_name,
+    Combine, FORMAT, Grid, HeldOut, Input as InputSpec, IntervalOffsets, Kind, Likeness, Manifest, Output,
+    OutputKind, Response, SelfTestTolerance, Task, Tokens, Trained, Trees, is_class_name,
 };
 pub use maps::{MapShape, pyramid, scales};
 pub use network::{append_rms, respond};

@@ -9,6 +9,7 @@ mod head_kinds;
 mod jpeg;
 mod picture;
 mod pixels;
+mod release;
 mod tls;
 mod uplink;
 mod wire;

@@ -46,5 +46,5 @@ fn a_folder_is_measured_from_frames_to_verdict() {
     }
     let json: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(out.join("results.json")).unwrap()).unwrap();
-    assert_eq!(json["curves"][0]["methods"].as_array().unwrap().len(), 7);
+    assert_eq!(json["curves"][0]["methods"].as_array().unwrap().len(), 8);
 }

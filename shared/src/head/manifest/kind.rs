@@ -37,7 +37,7 @@ pub enum Likeness {
     Laplace,
 }
 
-/// Options of the trees head: the mean over trees of the leaf that a frame's numbers lead to.
+/// Options of the trees head: the mean or the median over trees of the leaf that a frame's numbers lead to.
 ///
 /// Its numbers are the embedding; or with a grid the maps of the latent grid, `[maps, rows, cols]`, followed by the
 /// same at coarser scales. Tensors, for `T` trees, `N` nodes and `F` leaves in all: `tree.root [T]` (indices of
@@ -49,6 +49,20 @@ pub enum Likeness {
 pub struct Trees {
     /// Scales of the maps, the grid itself included; each halves the one before. 1 without a grid.
     pub scales: u32,
+    /// What the answer is of the trees' leaves; heads made before there was a choice take the mean.
+    #[serde(default)]
+    pub combine: Combine,
+}
+
+/// How the answers of many trees become one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Combine {
+    /// Their mean: the least squared error; of classes the share of trees.
+    #[default]
+    Mean,
+    /// Their [spatial median](crate::head::median): the least distance, unmoved by trees that are far off.
+    Median,
 }
 
 /// Options of the token head, `bias + Σ_t w(row of t) · r(fc2 · gelu(fc1 · f(x_t)))`, where `f(x_t)` is the

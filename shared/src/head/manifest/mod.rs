@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::LoadError;
 
 pub use input::{Grid, Input};
-pub use kind::{Kind, Likeness, Response, Tokens, Trees};
+pub use kind::{Combine, Kind, Likeness, Response, Tokens, Trees};
 pub use output::{IntervalOffsets, Output, OutputKind};
 pub use validate::is_class_name;
 

@@ -104,7 +104,7 @@ impl Manifest {
             Kind::Trees(_) => (true, ""),
         };
         self.check(fits, "input.grid", got, want)?;
-        if let Kind::Trees(Trees { scales }) = self.kind {
+        if let Kind::Trees(Trees { scales, .. }) = self.kind {
             let most = if self.input.grid.is_some() { limits::MAX_SCALES } else { 1 };
             self.check((1..=most).contains(&scales), "kind.trees.scales", scales, format!("1..={most}"))?;
         }
