@@ -143,7 +143,8 @@ impl Material<'_> {
             if self.explain(&errors[0]) && first_not_beaten(&errors, CERTAINLY) == 0 {
                 return Ok((KindChoice::Departures, learned.swap_remove(0).1, tried));
             }
-            (learned.remove(0), errors.remove(0));
+            learned.remove(0);
+            errors.remove(0);
         }
         let at = first_not_beaten(&errors, 1.0);
         let (kind, best) = learned.swap_remove(at);
