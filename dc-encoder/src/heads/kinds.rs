@@ -153,17 +153,8 @@ impl Material<'_> {
 
     /// Whether errors by fold are not plainly worse than the best constant's.
     fn explain(&self, errors: &[f64]) -> bool {
-        mean(errors) <= EXPLAINS * mean(&self.data.fold_errors(&self.constant_answers()))
-    }
-
-    /// The best constant's answer for each row, from the folds that do not hold it.
-    fn constant_answers(&self) -> Vec<f64> {
-        let Labelled { values, target, .. } = self.data;
-        let answers = folds::contiguous(values.len()).into_iter().flat_map(|fold| {
-            let answer = target.constant(fold.train.iter().map(|row| values[*row]));
-            fold.held.map(move |_| answer)
-        });
-        answers.collect()
+        let constant = folds::constant_answers(self.data.values, self.data.target);
+        mean(errors) <= EXPLAINS * mean(&self.data.fold_errors(&constant))
     }
 
     fn on_grid<'b>(&'b self, frames: &'b GridFrames<'_>) -> OnGrid<'b> {
