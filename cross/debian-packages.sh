@@ -4,9 +4,11 @@
 #   build-essential  C compiler and linker for crates with C parts (ring)
 #   libclang-dev     bindgen reads the kernel's Video4Linux2 header through it (crate v4l)
 #   ffmpeg           the agent's video files and streams run through it; tests make their streams with it
+#   libvulkan1, mesa-vulkan-drivers
+#                    tests run the encoder's wgpu path on software Vulkan (lavapipe)
 set -eu
 
-packages="build-essential libclang-dev ffmpeg"
+packages="build-essential libclang-dev ffmpeg libvulkan1 mesa-vulkan-drivers"
 missing=""
 for package in $packages; do
     status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)

@@ -134,7 +134,7 @@ fn probe_frame(width: usize, height: usize, number: usize) -> Rgb {
 }
 
 /// Frames that a server compares precisions on before it serves: enough for two differences.
-const PROBES: usize = 3;
+pub(crate) const PROBES: usize = 3;
 
 /// Compares two encoders of the same weights on probe frames.
 pub fn probe(reference: &mut Encoder, other: &mut Encoder) -> Agreement {

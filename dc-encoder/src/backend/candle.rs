@@ -14,7 +14,7 @@ use crate::model::{Config, Model};
 /// Most frames worth giving at once to the processor: beyond this the time a frame no longer falls.
 pub(super) const CPU_BATCH: usize = 8;
 /// Most frames worth giving at once to a GPU.
-const GPU_BATCH: usize = 64;
+pub(super) const GPU_BATCH: usize = 64;
 /// Tokens in the largest batch: long sequences take smaller batches, so that memory stays bounded.
 pub(super) const MAX_BATCH_TOKENS: usize = 16_384;
 
@@ -95,7 +95,11 @@ impl Backend for CandleBackend {
             return Ok(Vec::new());
         }
         let device = &self.info.device;
-        let failed = |source| BackendError::Device { device: device.clone(), batch: batch.len(), source };
+        let failed = |source: candle_core::Error| BackendError::Device {
+            device: device.clone(),
+            batch: batch.len(),
+            source: source.into(),
+        };
         let encoded = self.run(batch, tokens).map_err(failed)?;
         let broken = |encoded: &Encoded| encoded.embedding.iter().any(|value| !value.is_finite());
         match encoded.iter().position(broken) {

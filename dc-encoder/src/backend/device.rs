@@ -15,26 +15,28 @@ pub enum DeviceChoice {
     Cpu,
     /// A CUDA device by index.
     Cuda(usize),
+    /// Any GPU that wgpu reaches, by index: Vulkan here.
+    Wgpu(usize),
 }
 
 /// A `--device` that is none of the known ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown device {0:?}: use auto, cpu, cuda or cuda:N")]
+#[error("unknown device {0:?}: use auto, cpu, cuda, cuda:N, wgpu or wgpu:N")]
 pub struct ParseDeviceError(String);
 
 impl FromStr for DeviceChoice {
     type Err = ParseDeviceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|index| index.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| ParseDeviceError(text.to_owned())),
+        let unknown = || ParseDeviceError(text.to_owned());
+        let (kind, index) = text.split_once(':').unwrap_or((text, "0"));
+        let index = || index.parse().map_err(|_| unknown());
+        match (text, kind) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            (_, "cuda") => Ok(Self::Cuda(index()?)),
+            (_, "wgpu") => Ok(Self::Wgpu(index()?)),
+            _ => Err(unknown()),
         }
     }
 }
@@ -45,18 +47,17 @@ impl fmt::Display for DeviceChoice {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Wgpu(index) => write!(f, "wgpu:{index}"),
         }
     }
 }
 
 /// Why a device cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cuda:{index} cannot be used: {reason}; `--device cpu` always works, `--device auto` takes what does"
-)]
+#[error("{device} cannot be used: {reason}; `--device cpu` always works, `--device auto` takes what does")]
 pub struct DeviceError {
-    /// The CUDA device asked for.
-    pub index: usize,
+    /// The device asked for.
+    pub device: DeviceChoice,
     /// What is missing.
     pub reason: String,
 }
@@ -74,17 +75,21 @@ pub struct Opened {
     pub reason: String,
 }
 
-/// Opens the device that `choice` asks for.
+/// Opens the device that `choice` asks for, for candle.
 ///
 /// # Errors
-/// A CUDA device that was asked for by name and cannot be used. `auto` and `cpu` always give a device.
+/// A CUDA device that was asked for by name and cannot be used, or a device that candle does not have. `auto` and `cpu` always give a device.
 pub fn select(choice: DeviceChoice) -> Result<Opened, DeviceError> {
     match choice {
         DeviceChoice::Cpu => Ok(cpu("asked for".to_owned())),
         DeviceChoice::Cuda(index) => match cuda(index) {
             Ok(device) => Ok(opened_cuda(device, index, "asked for")),
-            Err(reason) => Err(DeviceError { index, reason }),
+            Err(reason) => Err(DeviceError { device: choice, reason }),
         },
+        DeviceChoice::Wgpu(_) => Err(DeviceError {
+            device: choice,
+            reason: "this step runs through candle, which has no wgpu device".to_owned(),
+        }),
         DeviceChoice::Auto => Ok(match cuda(0) {
             Ok(device) => opened_cuda(device, 0, "auto: the first CUDA device works"),
             Err(reason) => cpu(format!("auto: no CUDA device ({reason})")),
@@ -151,6 +156,8 @@ mod tests {
             ("cpu", DeviceChoice::Cpu),
             ("cuda", DeviceChoice::Cuda(0)),
             ("cuda:3", DeviceChoice::Cuda(3)),
+            ("wgpu", DeviceChoice::Wgpu(0)),
+            ("wgpu:1", DeviceChoice::Wgpu(1)),
         ] {
             let choice: DeviceChoice = text.parse().unwrap();
             assert_eq!(choice, want);
@@ -158,7 +165,9 @@ mod tests {
         }
         let error = "gpu".parse::<DeviceChoice>().unwrap_err();
         assert!(error.to_string().contains("auto, cpu, cuda"), "{error}");
-        assert!("cuda:x".parse::<DeviceChoice>().is_err());
+        for text in ["cuda:x", "wgpu:", "wgpu:-1", "cpu:0", "auto:1"] {
+            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
     }
 
     #[test]

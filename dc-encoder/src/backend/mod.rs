@@ -4,6 +4,7 @@
 //! decode ─► [Rgb, already input-sized] ─► Backend::encode ─► [Encoded] ─► session
 //!                                          │ normalise, patchify (shared::preprocess)
 //!                                          ├ cpu: packed weights, fused steps, f32, bf16 or bytes
+//!                                          ├ wgpu: GPUs that CUDA does not reach, f32
 //!                                          └ candle: the reference, on CPU or CUDA
 //! ```
 //! One thread owns a backend: `encode` takes `&mut self`, and a device is never shared behind a lock.
@@ -18,7 +19,9 @@ pub mod cpu;
 mod device;
 mod open;
 mod precision;
+mod source;
 mod waiting;
+pub mod wgpu;
 
 pub use candle::CandleBackend;
 pub use device::{DeviceChoice, DeviceError, Opened, ParseDeviceError, select};
@@ -90,7 +93,7 @@ pub enum BackendError {
         /// Frames in the batch.
         batch: usize,
         /// What it said.
-        source: candle_core::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The model gave a number that is not finite.
     #[error("frame {index} of the batch: the embedding is not finite; the weights or the device are damaged")]
@@ -127,6 +130,9 @@ pub enum OpenError {
     /// The processor's own path cannot run it.
     #[error(transparent)]
     Cpu(#[from] cpu::CpuError),
+    /// A GPU cannot run it.
+    #[error(transparent)]
+    Wgpu(#[from] wgpu::WgpuError),
     /// Backend, device and precision do not go together.
     #[error("{what} does not exist: {remedy}")]
     Combination {

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::candle::CandleBackend;
 use super::cpu::CpuBackend;
 use super::device::{DeviceChoice, select};
+use super::wgpu::WgpuBackend;
 use super::{Backend, OpenError, Precision};
 use crate::model::{Model, file};
 
@@ -41,7 +42,7 @@ impl From<DeviceChoice> for Choice {
 /// The same as command-line arguments.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct ChoiceArgs {
-    /// auto, cpu or cuda:N
+    /// auto, cpu, cuda:N or wgpu:N (any GPU with a Vulkan driver; never taken by auto)
     #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
     /// What computes: this program's own path on the processor, or candle
@@ -59,6 +60,24 @@ impl From<ChoiceArgs> for Choice {
 }
 
 impl Choice {
+    /// The number of the adapter, if this choice means wgpu.
+    ///
+    /// # Errors
+    /// A combination that does not exist.
+    fn wgpu(self) -> Result<Option<usize>, OpenError> {
+        let Self { device: DeviceChoice::Wgpu(index), engine, precision } = self else { return Ok(None) };
+        let what = match (engine, precision) {
+            (Engine::Auto, Precision::F32) => return Ok(Some(index)),
+            (Engine::Cpu, _) => format!("`--backend cpu` on {}", self.device),
+            (Engine::Candle, _) => format!("`--backend candle` on {}", self.device),
+            (Engine::Auto, _) => format!("{precision} on {}", self.device),
+        };
+        Err(OpenError::Combination {
+            what,
+            remedy: "leave `--backend` and `--precision` out, or use `--device cpu`",
+        })
+    }
+
     /// Whether this choice means the processor's own path, and in words why; `cuda` says whether a CUDA device works.
     ///
     /// # Errors
@@ -67,12 +86,12 @@ impl Choice {
         let Self { device, engine, precision } = self;
         let processor = match device {
             DeviceChoice::Cpu => true,
-            DeviceChoice::Cuda(_) => false,
+            DeviceChoice::Cuda(_) | DeviceChoice::Wgpu(_) => false,
             DeviceChoice::Auto => engine == Engine::Cpu || precision != Precision::F32 || !cuda,
         };
         match (engine, processor) {
             (Engine::Cpu, false) => Err(OpenError::Combination {
-                what: "`--backend cpu` on a CUDA device".into(),
+                what: format!("`--backend cpu` on {device}"),
                 remedy: "leave `--backend` out, or use `--device cpu`",
             }),
             (Engine::Candle, _) | (_, false) if precision != Precision::F32 => Err(OpenError::Combination {
@@ -96,6 +115,10 @@ impl Choice {
 /// that is not whole.
 pub fn open(model_dir: &Path, choice: impl Into<Choice>) -> Result<Box<dyn Backend>, OpenError> {
     let choice = choice.into();
+    if let Some(index) = choice.wgpu()? {
+        let (config, weights) = file::load(model_dir)?;
+        return Ok(Box::new(WgpuBackend::new(&config, weights, index)?));
+    }
     let opened = select(choice.device)?;
     let cuda = !matches!(opened.device, candle_core::Device::Cpu);
     match choice.own_path(cuda)? {
@@ -128,5 +151,16 @@ mod tests {
         assert_eq!(own(Cuda(0), Engine::Cpu, F32, true), None);
         assert_eq!(own(Cuda(0), Engine::Auto, Bf16, true), None);
         assert_eq!(own(Cpu, Engine::Candle, Bf16, false), None);
+    }
+
+    #[test]
+    fn wgpu_is_taken_by_name_and_in_f32_only() {
+        let wgpu = |device, engine, precision| Choice { device, engine, precision }.wgpu().ok();
+        let one = DeviceChoice::Wgpu(1);
+        assert_eq!(wgpu(one, Engine::Auto, Precision::F32), Some(Some(1)));
+        assert_eq!(wgpu(DeviceChoice::Auto, Engine::Auto, Precision::F32), Some(None));
+        assert_eq!(wgpu(one, Engine::Auto, Precision::Bf16), None);
+        assert_eq!(wgpu(one, Engine::Candle, Precision::F32), None);
+        assert_eq!(wgpu(one, Engine::Cpu, Precision::F32), None);
     }
 }

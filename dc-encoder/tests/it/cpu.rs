@@ -23,7 +23,7 @@ fn ragged() -> Config {
 }
 
 /// Every kind of attention, token and pooling.
-fn shapes() -> Vec<(&'static str, Config)> {
+pub(crate) fn shapes() -> Vec<(&'static str, Config)> {
     let exact = ragged();
     let nystrom = Config { attention: Attention::Nystrom, landmarks: 20, ..ragged() };
     let blocks = Config { landmark_kind: LandmarkKind::Blocks, class_token: true, ..nystrom.clone() };
@@ -43,7 +43,7 @@ fn shapes() -> Vec<(&'static str, Config)> {
     ]
 }
 
-fn frames(config: &Config) -> Vec<Arc<Rgb>> {
+pub(crate) fn frames(config: &Config) -> Vec<Arc<Rgb>> {
     let (width, height) = (config.width as u32, config.height as u32);
     let make = |seed: u32| {
         let byte = |i: u32| ((i.wrapping_mul(2_654_435_761) >> 20) as u8 ^ (seed as u8)) / 2 + (i % 97) as u8;
@@ -52,14 +52,14 @@ fn frames(config: &Config) -> Vec<Arc<Rgb>> {
     (0..3).map(|seed| make(seed * 40)).collect()
 }
 
-fn patches(config: &Config, frame: &Rgb) -> Vec<f32> {
+pub(crate) fn patches(config: &Config, frame: &Rgb) -> Vec<f32> {
     let side = |pixels: usize| pixels as u32;
     let geometry =
         PatchGeometry { height: side(config.height), width: side(config.width), patch: side(config.patch) };
     patchify(&config.preprocess.normalise(frame), geometry)
 }
 
-fn reference(config: &Config, frames: &[Arc<Rgb>]) -> Vec<Encoded> {
+pub(crate) fn reference(config: &Config, frames: &[Arc<Rgb>]) -> Vec<Encoded> {
     let model = Model::from_weights(config, init::random(config, 3).unwrap(), &Device::Cpu).unwrap();
     let each = frames.iter().map(|frame| {
         let shape = (1, config.patches(), config.patch_dim());
@@ -77,7 +77,7 @@ fn encoder(config: &Config, precision: Precision, isa: Isa) -> Encoder {
 }
 
 /// Largest difference as a share of the largest number.
-fn error(got: &[f32], want: &[f32]) -> f32 {
+pub(crate) fn error(got: &[f32], want: &[f32]) -> f32 {
     assert_eq!(got.len(), want.len());
     let largest = want.iter().fold(0f32, |most, v| most.max(v.abs()));
     got.iter().zip(want).fold(0f32, |most, (a, b)| {

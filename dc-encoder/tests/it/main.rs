@@ -17,3 +17,4 @@ mod serve_frames;
 mod serve_lifecycle;
 mod serve_sessions;
 mod serve_support;
+mod wgpu;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use candle_core::{Device, Tensor};
-use dc_encoder::backend::Encoded;
 use dc_encoder::backend::cpu::{Encoder, Setup};
+use dc_encoder::backend::{Encoded, wgpu};
 use dc_encoder::model::file::Weights;
 use dc_encoder::model::{Config, Model, patches};
 use dc_encoder::parity::Agreement;
@@ -64,6 +64,13 @@ fn encode(
             let frames: Vec<&[f32]> = frames.iter().map(Vec::as_slice).collect();
             for part in frames.chunks(batch) {
                 all.extend(encoder.patches(part, false));
+            }
+        }
+        Way::Wgpu => {
+            let mut encoder = wgpu::Encoder::new(config, weights, wgpu::Setup { adapter: 0, batch })?;
+            let frames: Vec<&[f32]> = frames.iter().map(Vec::as_slice).collect();
+            for part in frames.chunks(batch) {
+                all.extend(encoder.patches(part, false)?);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use dc_encoder::backend::cpu::simd::Isa;
 use dc_encoder::backend::cpu::{Encoder, Setup};
-use dc_encoder::backend::{Backend as _, CandleBackend, DeviceChoice, Encoded, Precision, select};
+use dc_encoder::backend::{Backend as _, CandleBackend, DeviceChoice, Encoded, Precision, select, wgpu};
 use dc_encoder::model::file::Weights;
 use dc_encoder::model::{Config, Model};
 use dc_encoder::parity::{Agreement, Contract, F32, SHARED};
@@ -18,6 +18,8 @@ pub(crate) enum Way {
     Candle,
     /// The processor's own path.
     Own(Precision, Isa),
+    /// The first GPU that wgpu reaches, or software that pretends to be one.
+    Wgpu,
 }
 
 /// All that this machine has. The `gemm` path is what runs on processors without AVX-512.
@@ -33,6 +35,7 @@ pub(crate) fn ways() -> Vec<Way> {
     if isa.vnni() {
         ways.push(Way::Own(Precision::Int8, isa));
     }
+    ways.push(Way::Wgpu);
     ways
 }
 
@@ -46,13 +49,14 @@ impl Way {
             Self::Candle => "candle f32".to_owned(),
             Self::Own(precision, isa) if !isa.avx512() => format!("own {precision}, gemm crate"),
             Self::Own(precision, _) => format!("own {precision}, AVX-512"),
+            Self::Wgpu => "wgpu f32".to_owned(),
         }
     }
 
     /// The tolerance that is stated for it.
     pub(crate) fn tolerance(&self) -> Contract {
         match self {
-            Self::Candle | Self::Own(Precision::F32, _) => F32,
+            Self::Candle | Self::Own(Precision::F32, _) | Self::Wgpu => F32,
             Self::Own(Precision::Bf16, _) => BF16,
             Self::Own(Precision::Int8, _) => INT8,
         }
@@ -61,7 +65,7 @@ impl Way {
     /// Whether a server would give these embeddings the space of f32.
     pub(crate) fn shares_space(&self, agreement: &Agreement) -> bool {
         match self {
-            Self::Candle | Self::Own(Precision::F32, _) => true,
+            Self::Candle | Self::Own(Precision::F32, _) | Self::Wgpu => true,
             Self::Own(..) => agreement.within(&SHARED),
         }
     }
@@ -83,6 +87,10 @@ impl Way {
                 let setup = Setup { precision, isa, threads, batch: super::BATCH };
                 Open::Own(Box::new(Encoder::new(config, &weights, setup)?))
             }
+            Self::Wgpu => {
+                let setup = wgpu::Setup { adapter: 0, batch: super::BATCH };
+                Open::Wgpu(Box::new(wgpu::Encoder::new(config, &weights, setup)?))
+            }
         })
     }
 }
@@ -91,6 +99,7 @@ impl Way {
 pub(crate) enum Open {
     Candle(Box<CandleBackend>),
     Own(Box<Encoder>),
+    Wgpu(Box<wgpu::Encoder>),
 }
 
 impl Open {
@@ -101,6 +110,7 @@ impl Open {
             all.extend(match self {
                 Self::Candle(backend) => backend.encode(frames, true)?,
                 Self::Own(encoder) => encoder.frames(frames, true),
+                Self::Wgpu(encoder) => encoder.frames(frames, true)?,
             });
         }
         Ok(all)

@@ -27,14 +27,16 @@ pub mod simd;
 
 pub use backend::CpuBackend;
 use forward::{Pass, Workspace};
-use network::{Network, Source};
-use nystrom::Grouping;
+use network::Network;
+pub(super) use nystrom::Grouping;
 use pinv::Solver;
 use readout::Readout;
+pub(super) use readout::of_cells;
 use simd::{Format, Isa, Pool, Words};
 
 use super::Encoded;
 use super::precision::Precision;
+use super::source::Source;
 use crate::model::attention::Landmarks;
 use crate::model::config::LandmarkKind;
 use crate::model::{Config, ModelError};
@@ -211,7 +213,7 @@ fn check(config: &Config, setup: &Setup) -> Result<Format, CpuError> {
 }
 
 /// The landmarks of a whole frame, if it goes through Nyström attention.
-fn grouping(config: &Config) -> candle_core::Result<Option<Grouping>> {
+pub(super) fn grouping(config: &Config) -> candle_core::Result<Option<Grouping>> {
     let tokens = config.tokens();
     if config.is_exact(tokens) {
         return Ok(None);

@@ -16,8 +16,8 @@ use super::simd::{Format, MatMut, Pool, Words, floats, floats_mut};
 
 /// Which landmark each token of a sequence is part of, and one over the tokens of each.
 #[derive(Debug, Clone)]
-pub(super) struct Grouping {
-    pub(super) group: Vec<u32>,
+pub(in crate::backend) struct Grouping {
+    pub(in crate::backend) group: Vec<u32>,
     pub(super) share: Vec<f32>,
 }
 
@@ -30,7 +30,7 @@ impl Grouping {
     }
 
     /// How many landmarks there are.
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::backend) fn count(&self) -> usize {
         self.share.len()
     }
 }

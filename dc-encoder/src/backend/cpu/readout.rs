@@ -93,7 +93,11 @@ impl Readout {
 }
 
 /// Means and texture of each region of the maps that latent tokens are.
-fn of_cells(tokens: &[f32], (grid, cells): ((usize, usize), usize), regions: (usize, usize)) -> Vec<f32> {
+pub(in crate::backend) fn of_cells(
+    tokens: &[f32],
+    (grid, cells): ((usize, usize), usize),
+    regions: (usize, usize),
+) -> Vec<f32> {
     let width = CHANNELS * cells * cells;
     let value = |channel: usize, y: usize, x: usize| {
         let token = y / cells * grid.1 + x / cells;
