@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use dc_encoder::backend::Encoded;
+use dc_encoder::backend::{Encoded, wgpu};
 use dc_encoder::model::preset::Preset;
 use dc_encoder::model::{Config, file, init};
 use dc_encoder::parity::{Agreement, probe_frames};
@@ -65,6 +65,8 @@ fn run() -> anyhow::Result<usize> {
         "worst rel: share of the largest number; difference: error of the change between neighbouring frames, as a \
          share of it; flips: answers of heads moved by more than {FLIP} of their held-out error"
     );
+    let adapter = wgpu::adapters().into_iter().next();
+    println!("wgpu: {}", adapter.as_deref().unwrap_or("left out, no Vulkan driver answers"));
     Ok(failed)
 }
 
@@ -142,7 +144,8 @@ fn rows(
     let mut failed = 0;
     for way in &ways() {
         let mut open = way.open(config, weights)?;
-        for batch in [1, BATCH] {
+        let frames = open.few(frames);
+        for batch in [1, BATCH.min(frames.len())] {
             let got = open.encode(frames, batch)?;
             let flips = heads.map(|heads| heads.flips(reference, &got)).transpose()?;
             let row = Row { case, way, batch, agreement: Agreement::of(reference, &got), flips };

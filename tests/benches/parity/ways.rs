@@ -35,9 +35,14 @@ pub(crate) fn ways() -> Vec<Way> {
     if isa.vnni() {
         ways.push(Way::Own(Precision::Int8, isa));
     }
-    ways.push(Way::Wgpu);
+    if !wgpu::adapters().is_empty() {
+        ways.push(Way::Wgpu);
+    }
     ways
 }
+
+/// Frames for software that pretends to be a GPU: one takes seconds with the demo model, and a minute at full size.
+const SOFTWARE_FRAMES: usize = 2;
 
 /// What a precision may be off by before something is broken: what random weights give, doubled.
 const BF16: Contract = Contract { cosine: 0.9999, difference: 0.05 };
@@ -103,6 +108,14 @@ pub(crate) enum Open {
 }
 
 impl Open {
+    /// As many of these frames as there is time for.
+    pub(crate) fn few<'a>(&self, frames: &'a [Arc<Rgb>]) -> &'a [Arc<Rgb>] {
+        match self {
+            Self::Wgpu(encoder) if encoder.is_software() => &frames[..frames.len().min(SOFTWARE_FRAMES)],
+            _ => frames,
+        }
+    }
+
     /// Encodes frames in batches of `batch`, with their latent tokens.
     pub(crate) fn encode(&mut self, frames: &[Arc<Rgb>], batch: usize) -> anyhow::Result<Vec<Encoded>> {
         let mut all = Vec::with_capacity(frames.len());

@@ -47,6 +47,11 @@ pub(super) fn describe(info: &AdapterInfo) -> String {
     format!("{}, {software}{interface}", info.name)
 }
 
+/// The adapters of this machine in words, in the order of their numbers.
+pub fn adapters() -> Vec<String> {
+    all().iter().map(|adapter| describe(&adapter.get_info())).collect()
+}
+
 /// The adapter with this number.
 ///
 /// # Errors

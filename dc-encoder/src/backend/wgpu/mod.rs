@@ -26,6 +26,7 @@ mod network;
 mod nystrom;
 mod steps;
 
+pub use adapter::adapters;
 pub use backend::WgpuBackend;
 use gpu::Gpu;
 use network::{Network, Readout, frame_words};
@@ -33,7 +34,6 @@ use steps::Step;
 
 use super::source::Source;
 use super::{DeviceError, Encoded, cpu};
-use crate::model::config::Pooling;
 use crate::model::{Config, ModelError};
 use crate::parity::Agreement;
 
@@ -124,6 +124,11 @@ impl Encoder {
         &self.gpu.name
     }
 
+    /// Whether a processor pretends to be a GPU: right, and slow.
+    pub fn is_software(&self) -> bool {
+        self.gpu.software
+    }
+
     /// Encodes frames of the model's input size.
     ///
     /// # Errors
@@ -186,25 +191,23 @@ impl Encoder {
         self.place_class_token(frames);
         self.network.forward.iter().for_each(|steps| self.submit(steps, frames));
         let Network { regions, latent, .. } = &self.network;
+        // Without regions the embedding is made from the latent tokens.
         let latent = (tokens || regions.is_none()).then_some(latent);
-        for readout in regions.iter().chain(latent) {
-            self.download(readout, frames);
-        }
+        regions.iter().chain(latent).for_each(|readout| self.download(readout, frames));
         self.gpu.wait()?;
-        let embeddings = regions.as_ref().map(|readout| self.read(readout, frames, 0)).transpose()?;
         let class = usize::from(self.config.class_token);
-        let latent = latent.map(|readout| self.read(readout, frames, class)).transpose()?;
-        let part = |numbers: &Option<Vec<f32>>, frame: usize| {
-            numbers.as_ref().map(|numbers| {
+        let read = |readout: Option<&Readout>, skip| readout.map(|r| self.read(r, frames, skip)).transpose();
+        let (means, latent) = (read(regions.as_ref(), 0)?, read(latent, class)?.unwrap_or_default());
+        for frame in 0..frames {
+            let part = |numbers: &[f32]| {
                 let each = numbers.len() / frames;
                 numbers[frame * each..][..each].to_vec()
-            })
-        };
-        for frame in 0..frames {
-            let latent = part(&latent, frame);
-            let embedding = part(&embeddings, frame).or_else(|| latent.as_deref().map(|l| self.of_cells(l)));
-            let embedding = embedding.unwrap_or_default();
-            all.push(Encoded { embedding, tokens: latent.filter(|_| tokens) });
+            };
+            let embedding = match &means {
+                Some(means) => part(means),
+                None => self.of_cells(&part(&latent)),
+            };
+            all.push(Encoded { embedding, tokens: tokens.then(|| part(&latent)) });
         }
         Ok(())
     }
@@ -253,7 +256,6 @@ impl Encoder {
 
     /// The embedding that latent tokens give where they are cells of the picture.
     fn of_cells(&self, latent: &[f32]) -> Vec<f32> {
-        let pooling: &Pooling = &self.config.pooling;
-        cpu::of_cells(latent, (self.config.grid(), self.config.cells()), pooling.regions())
+        cpu::of_cells(latent, (self.config.grid(), self.config.cells()), self.config.pooling.regions())
     }
 }
