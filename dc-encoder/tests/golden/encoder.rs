@@ -1,7 +1,10 @@
 //! Whole encoders: image to tokens to embedding.
 
+use std::collections::HashMap;
+
 use candle_core::{DType, Device, IndexOp as _, Tensor};
 use candle_nn::VarBuilder;
+use dc_encoder::backend::wgpu;
 use dc_encoder::model::config::{Attention, Decoder, LandmarkKind, MODEL_TYPE, Pooling};
 use dc_encoder::model::{Config, Encoder, patches};
 use shared::preprocess::Preprocess;
@@ -85,7 +88,22 @@ pub(crate) fn run(mut case: Case) -> Outcome {
     case.check("out.tokens_exact", &exact, PLAIN);
     case.check("out.tokens_front_pad_global", &peer::encoder(&weights, &flat, &config), LOOSE);
     one_at_a_time(&mut case, &encoder, &image, &output.embedding, tolerance);
+    let gpu = on_wgpu(&config, &weights, &flat);
+    case.compare("embedding by wgpu", &gpu, &output.embedding, tolerance);
     case.finish()
+}
+
+/// The embeddings that the first Vulkan driver computes, `[batch, embed_dim]`.
+fn on_wgpu(config: &Config, weights: &HashMap<String, Tensor>, flat: &Tensor) -> Tensor {
+    let single = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
+    let weights = weights.iter().map(|(name, tensor)| (name.clone(), single(tensor))).collect();
+    let frames = single(flat).flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+    let frames: Vec<&[f32]> = frames.iter().map(Vec::as_slice).collect();
+    let setup = wgpu::Setup { adapter: 0, batch: frames.len() };
+    let mut encoder = wgpu::Encoder::new(config, &weights, setup).unwrap_or_else(|error| panic!("{error}"));
+    let encoded = encoder.patches(&frames, false).unwrap();
+    let numbers: Vec<f32> = encoded.into_iter().flat_map(|frame| frame.embedding).collect();
+    Tensor::from_vec(numbers, (frames.len(), config.embed_dim), &Device::Cpu).unwrap()
 }
 
 /// A batch gives what its images give alone.
