@@ -174,6 +174,7 @@ impl Linear {
     ) {
         let chunk = left.rows.div_ceil(left.rows.div_ceil(CHUNK).max(1)).next_multiple_of(tile_rows());
         pool.over(out, (chunk, self.width / per), |scratch, (row, col), mut block| {
+            block.fetch();
             let words = &left.words[row * left.stride..];
             let rows = Left { words, rows: block.rows(), ..left };
             let first = col * per;

@@ -249,28 +249,30 @@ fn soften_body<const FUSED: bool>(
     for row in 0..rows {
         let beyond = panels * width - keys;
         scores[(panels - 1) * panel + row * width..][width - beyond..width].fill(f32::NEG_INFINITY);
-        let mut largest = state.largest[row];
+        let mut most = [state.largest[row]; lanes::LANES];
         for scores in scores.chunks(panel).take(panels) {
-            largest = lanes::largest(&scores[row * width..][..width]).max(largest);
+            lanes::keep_largest(&mut most, &scores[row * width..][..width]);
         }
+        let largest = lanes::largest_lane(&most);
         let fade = lanes::exp::<FUSED>(scale * (state.largest[row] - largest));
         if largest > state.largest[row] {
             for sums in sums.chunks_mut(panel) {
                 sums[row * width..][..width].iter_mut().for_each(|sum| *sum *= fade);
             }
         }
-        let mut total = state.total[row] * fade;
+        let mut totals = [0f32; lanes::LANES];
         let words = width / format.per_word();
         for (number, scores) in scores.chunks_mut(panel).take(panels).enumerate() {
             let scores = &mut scores[row * width..][..width];
-            total += lanes::powers::<FUSED>(scores, scale, largest);
+            lanes::powers::<FUSED>(scores, (scale, largest), &mut totals);
             let to = &mut to[row * stride + number * words..][..words];
             match format {
                 Format::F32 => floats_mut(to).copy_from_slice(scores),
                 Format::Bf16 | Format::Int8 => lanes::to_halves(scores, halves_mut(to)),
             }
         }
-        (state.largest[row], state.total[row]) = (largest, total);
+        state.total[row] = state.total[row] * fade + lanes::sum_lanes(&totals);
+        state.largest[row] = largest;
     }
 }
 
