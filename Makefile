@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo eval test lint size soak parity bench-encoder bench-train fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,19 @@ packages-needed:
 demo: packages-needed ## an encoder server and an agent over QUIC on loopback, live answers; SOURCE=URI for your own footage
 	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
 	@SOURCE='$(subst ','\'',$(SOURCE))' $(BIN)/demo
+
+# Twenty-four plazas, none of them the one that make demo watches (seed 7); the last ones are held out.
+DEMO_SEEDS := $(shell seq 101 124)
+DEMO_OUT = $(or $(OUT),demo-model-out)
+demo-model: packages-needed ## pretrains dc-encoder/models/demo again, from footage of synthetic plazas; STEPS=1000 OUT=DIR
+	cargo build --release --locked -p dc-encoder -p tests --bins
+	@for seed in $(DEMO_SEEDS); do \
+		$(BIN)/plaza --out $(call quote,$(DEMO_OUT))/footage/$$seed --seed $$seed --frames 50 >/dev/null || exit 1; done
+	@cd $(call quote,$(DEMO_OUT))/footage && find . -name '*.jpg' | LC_ALL=C sort > frames.txt
+	$(BIN)/dc-encoder pretrain --frames $(call quote,$(DEMO_OUT))/footage/frames.txt --preset demo --seed 1 \
+		--steps $(or $(STEPS),1000) --drop-decoder --out $(call quote,$(DEMO_OUT))/pretrained
+	$(BIN)/dc-encoder model calibrate --model $(call quote,$(DEMO_OUT))/pretrained \
+		--frames $(call quote,$(DEMO_OUT))/footage/frames.txt --precision f16 --out $(call quote,$(DEMO_OUT))/model
 
 eval: packages-needed ## what few labels are worth on DATA=DIR (labels, split.toml, frames); BUDGET=30m PRESET=demo, or MODEL=DIR; OUT=DIR
 	cargo build --release --locked -p dc-encoder

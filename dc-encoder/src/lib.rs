@@ -3,6 +3,7 @@
 //! ```text
 //! pki ─► session ─► decode ─► batch ─► backend (model) ─► session
 //! pretrain ─► calibrate ─► embed ─► heads::train ─► evaluate
+//! keys ─► signed heads
 //! ```
 
 pub mod backend;
@@ -13,6 +14,7 @@ pub mod decode;
 pub mod embed;
 pub mod evaluate;
 pub mod heads;
+pub mod keys;
 pub mod model;
 pub mod parity;
 pub mod pki;

@@ -80,7 +80,7 @@ pub struct Embedding {
 /// One head and what lines say about it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Name, release and unit.
+    /// Name, release, unit and classes.
     pub info: Arc<HeadInfo>,
     /// The space it reads.
     pub space: SpaceId,
@@ -107,6 +107,7 @@ impl Loaded {
             name: manifest.name.clone(),
             release: head.short_release().to_owned(),
             unit: manifest.output.unit.clone(),
+            classes: manifest.output.kind.classes().to_vec(),
         };
         Ok(Self { info: Arc::new(info), space, head })
     }

@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use protocol::{
-    AgentToEncoderMsg, Deframer, EncoderToAgentMsg, FrameHeader, FrameReplyMsg, Message, codec, limits,
+    AgentToEncoderMsg, Deframer, EncoderToAgentMsg, FetchReplyMsg, FetchRequest, FrameHeader, FrameReplyMsg,
+    Message, OperatorReplyMsg, OperatorRequestMsg, codec, limits,
 };
 
 /// Reads `data` as a stream of messages and as one body, of every type.
@@ -32,6 +33,10 @@ fn every_type(body: &[u8]) {
     one_type::<EncoderToAgentMsg>(body);
     one_type::<FrameHeader>(body);
     one_type::<FrameReplyMsg>(body);
+    one_type::<FetchRequest>(body);
+    one_type::<FetchReplyMsg>(body);
+    one_type::<OperatorRequestMsg>(body);
+    one_type::<OperatorReplyMsg>(body);
 }
 
 /// What can be read can be written, and is then read as the same message.

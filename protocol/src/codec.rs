@@ -43,7 +43,7 @@ pub enum CodecError {
     #[error("{message} cannot be written: {detail}")]
     Unencodable { message: &'static str, detail: String },
     /// A stream starts with a byte that names no purpose.
-    #[error("a stream starts with {found}: known are 0 (control) and 1 (frame)")]
+    #[error("a stream starts with {found}: known are 0 (control), 1 (frame), 2 (fetch) and 3 (operator)")]
     UnknownStreamKind { found: u8 },
     /// A string is too long.
     #[error("the {field} has {len} bytes, the limit is {limit}")]
@@ -63,6 +63,9 @@ pub enum CodecError {
     /// A tensor's scale is negative, infinite or not a number.
     #[error("the scale of row {row} is {value}: it must be finite and not negative")]
     BadScale { row: usize, value: f32 },
+    /// A head's values have no mean or spread.
+    #[error("values with mean {mean} and squares {squares}: both must be finite, the squares not negative")]
+    BadMoments { mean: f64, squares: f64 },
 }
 
 /// `message` with its length prefix, ready to be written to a stream. `limit` (bytes of the body) is what the

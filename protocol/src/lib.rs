@@ -4,13 +4,23 @@
 //! agent                                                        encoder
 //!  control stream   Hello ───────────────────────────────────►
 //!  (one)                  ◄─────────────── Welcome | Refused
-//!                   Ping, Goodbye ◄──────────────────────────►  Pong, Goodbye
+//!                         ◄────────────────────── KeyRing, Wanted  (signed documents, as they change)
+//!                   Ping, HeadReport, Goodbye ◄──────────────►  Pong, Goodbye
 //!
 //!  frame stream     StreamKind::Frame, FrameHeader, JPEG, FIN ─►
 //!  (one a frame)          ◄── FrameReplyMsg: Answer | Dropped | Rejected, FIN
+//!
+//!  fetch stream     StreamKind::Fetch, FetchRequest, FIN ─────►
+//!  (one a release)        ◄── FetchReplyMsg: Found, bytes from the offset on | Refused, FIN
+//!
+//! operator
+//!  operator stream  StreamKind::Operator, OperatorRequestMsg [, the head file], FIN ─►
+//!  (one a request)        ◄── OperatorReplyMsg …, the last one Done | Refused, FIN
 //! ```
-//! Every bidirectional stream is opened by the agent and starts with one [`StreamKind`] byte. A message is a
-//! little-endian `u32` length and that many bytes of bincode (standard configuration: varint, little-endian).
+//! An operator's connection has no control stream: its certificate says who it is, the ALPN which version.
+//! Every bidirectional stream is opened by the agent or operator and starts with one [`StreamKind`] byte. A
+//! message is a little-endian `u32` length and that many bytes of bincode (standard configuration: varint,
+//! little-endian).
 //! A frame that went stale is cancelled: the agent resets its side and stops the reply with [`close::STALE`].
 //!
 //! Whoever reads goes through [`codec`]: it checks the length against a limit before anything is allocated,
@@ -19,8 +29,11 @@
 
 pub mod close;
 pub mod codec;
+mod hex;
 pub mod limits;
 pub mod message;
+mod moments;
+mod release;
 mod space;
 mod tensor;
 
@@ -31,11 +44,18 @@ pub use message::control::{
     RefuseCode, Refused, SessionLimits, StreamKind, Welcome,
 };
 pub use message::frame::{Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, ServerTimings};
+pub use message::head::{FetchCode, FetchReplyMsg, FetchRequest, HeadReport, Wanted};
+pub use message::operate::{
+    CameraHead, ChannelState, HistoryEntry, OperatorCode, OperatorReplyMsg, OperatorRequestMsg,
+    RolloutAction, RolloutPhase,
+};
+pub use moments::Moments;
+pub use release::{ParseReleaseIdError, ReleaseId};
 pub use space::{ParseSpaceIdError, SpaceId};
 pub use tensor::{Encoding, ParseEncodingError, WireTensor};
 
 /// Names this protocol, and its version, in the TLS handshake: peers of different versions do not connect.
-pub const ALPN: &[u8] = b"fth/1";
+pub const ALPN: &[u8] = b"fth/2";
 
 /// The version that [`Hello`] and [`Welcome`] carry. It changes together with [`ALPN`].
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;

@@ -3,9 +3,28 @@
 
 use crate::{CodecError, Encoding, GridShape};
 
-/// Longest control message, in bytes without its length prefix: a [`Hello`](crate::Hello) with
-/// [`MAX_SPACES`] spaces and full-length strings fits.
-pub const MAX_CONTROL_BYTES: usize = 8 * 1024;
+/// Longest control message, in bytes without its length prefix: a signed document of
+/// [`MAX_DOCUMENT_BYTES`] fits, and a [`Hello`](crate::Hello) with [`MAX_SPACES`] spaces and full-length
+/// strings.
+pub const MAX_CONTROL_BYTES: usize = 20 * 1024;
+
+/// Longest signed document (key ring, channel assignment), in bytes. 64 keys of a ring take 14 KiB.
+pub const MAX_DOCUMENT_BYTES: usize = 16 * 1024;
+
+/// Longest signature of a head release, in bytes: one line of about 230.
+pub const MAX_SIGNATURE_BYTES: usize = 1024;
+
+/// Largest head release, in bytes: the largest head file that is accepted anywhere.
+pub const MAX_RELEASE_BYTES: u32 = 64 * 1024 * 1024;
+
+/// Longest request for a release, in bytes without its length prefix. The largest is 37 bytes.
+pub const MAX_FETCH_REQUEST_BYTES: usize = 64;
+
+/// Longest reply to it, in bytes without its length prefix: a signature or a reason, and a few integers.
+pub const MAX_FETCH_REPLY_BYTES: usize = 2 * 1024;
+
+/// The whole of a share: 1000 thousandths of the cameras.
+pub const WHOLE_SHARE: u16 = 1000;
 
 /// Longest frame header, in bytes without its length prefix. The largest header is 37 bytes.
 pub const MAX_FRAME_HEADER_BYTES: usize = 64;
@@ -87,6 +106,14 @@ pub(crate) fn check_range(field: &'static str, value: u32, min: u32, max: u32) -
     }
     let (value, min, max) = (u64::from(value), u64::from(min), u64::from(max));
     Err(CodecError::OutOfRange { field, value, min, max })
+}
+
+/// Refuses a signed document longer than `limit` bytes.
+pub(crate) fn check_document(field: &'static str, bytes: &[u8], limit: usize) -> Result<(), CodecError> {
+    if bytes.len() > limit {
+        return Err(CodecError::TooMany { field, count: bytes.len(), limit });
+    }
+    Ok(())
 }
 
 fn check_bytes(field: &'static str, text: &str, limit: usize) -> Result<(), CodecError> {

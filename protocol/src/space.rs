@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use bincode::{Decode, Encode};
 
+use crate::hex::{self, Fault};
+
 /// Identifies an embedding space: a SHA-256 over encoder weights, configuration, preprocessing and
 /// projection. An embedding and a head that name different spaces never meet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -13,14 +15,14 @@ impl SpaceId {
     /// The first 12 of the 64 hexadecimal digits: enough for people, never for a comparison.
     #[must_use]
     pub fn short(&self) -> String {
-        self.0[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::short(&self.0)
     }
 }
 
 /// All 64 lower-case hexadecimal digits.
 impl fmt::Display for SpaceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex::write(&self.0, f)
     }
 }
 
@@ -51,17 +53,10 @@ impl FromStr for SpaceId {
     type Err = ParseSpaceIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let count = text.chars().count();
-        if count != 64 {
-            return Err(ParseSpaceIdError::Length(count));
-        }
-        let mut id = [0; 32];
-        for (at, found) in text.chars().enumerate() {
-            let digit = found.to_digit(16).ok_or(ParseSpaceIdError::Digit { at, found })?;
-            let digit = u8::try_from(digit).expect("a hexadecimal digit is below 16");
-            id[at / 2] = id[at / 2] << 4 | digit;
-        }
-        Ok(Self(id))
+        hex::parse(text).map(Self).map_err(|fault| match fault {
+            Fault::Length(count) => ParseSpaceIdError::Length(count),
+            Fault::Digit { at, found } => ParseSpaceIdError::Digit { at, found },
+        })
     }
 }
 

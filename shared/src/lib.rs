@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! frames ─► image ─► uplink ══ wire, tls ══► preprocess ─► (encoder) ─► embedding ─► head
+//! head file ─► release (signed) ─► the cameras that should run it
 //! ```
 //! `config` and `telemetry` serve both programs. The encoder, capture and servers do not belong here.
 
@@ -11,6 +12,7 @@ pub mod frames;
 pub mod head;
 pub mod image;
 pub mod preprocess;
+pub mod release;
 pub mod telemetry;
 pub mod tls;
 pub mod uplink;

@@ -18,11 +18,13 @@ pub mod cpu;
 mod device;
 mod open;
 mod precision;
+mod waiting;
 
 pub use candle::CandleBackend;
 pub use device::{DeviceChoice, DeviceError, Opened, ParseDeviceError, select};
 pub use open::{Choice, ChoiceArgs, Engine, open};
 pub use precision::Precision;
+pub use waiting::sleep_when_idle;
 
 /// What is known about an open backend.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,6 @@ use super::eval::Source;
 use crate::evaluate::Style;
 use crate::evaluate::ablate::{Plan, Row, ablate, variants};
 use crate::heads::KindChoice;
-use crate::heads::report::digits;
 
 /// Arguments of `dc-encoder head ablate`.
 #[derive(Debug, clap::Args)]
@@ -44,7 +43,10 @@ pub fn run(args: &Args) -> anyhow::Result<String> {
     let bench = args.source.bench()?;
     let variants = args.kinds.iter().flat_map(|kind| variants(*kind, &bench.embeddings)).collect();
     let plan = Plan { variants, labels: args.labels as usize, draws: args.draws as usize, seed: args.seed };
-    let ablation = ablate(&bench, &plan, &mut progress)?;
+    let measure = bench.folder.measure();
+    let watch =
+        &mut |row: &Row| eprintln!("{}: {} {}", row.name, measure.score(row.score.value), measure.unit());
+    let ablation = ablate(&bench, &plan, watch)?;
     if args.json {
         return Ok(serde_json::to_string_pretty(&ablation)? + "\n");
     }
@@ -57,8 +59,4 @@ pub fn run(args: &Args) -> anyhow::Result<String> {
         ablation.table().render(style),
         ablation.verdict()
     ))
-}
-
-fn progress(row: &Row) {
-    eprintln!("{}: {}", row.name, digits(row.score.value));
 }

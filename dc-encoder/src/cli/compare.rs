@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> anyhow::Result<String> {
     let labels = Labels::read(&args.labels, common_task(&a, &b)?)?;
     let rows = select(&labels, "--rows", args.rows.as_ref())?.unwrap_or(&labels.rows);
     let embeddings = EmbeddingsFile::open(&args.embeddings)?;
-    let comparison = compare([&a, &b], &embeddings, rows, args.seed)?;
+    let comparison = compare([&a, &b], &embeddings, (rows, &labels.classes), args.seed)?;
     Ok(match args.json {
         true => serde_json::to_string_pretty(&comparison)? + "\n",
         false => comparison.to_string(),

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 
 use crate::backend::{Choice, ChoiceArgs};
 use crate::embed::{Config, EmbeddingsFile};
-use crate::evaluate::{Bench, Evaluation, Folder, Plan, Progress, Style, sheet};
+use crate::evaluate::sheet::{self, Written};
+use crate::evaluate::{Bench, Evaluation, Folder, Plan, Progress, Style};
 use crate::heads::KindChoice;
 
 /// Work that takes less is not told of.
@@ -18,7 +19,8 @@ const WORTH_A_LINE: Duration = Duration::from_millis(500);
 pub struct Args {
     #[command(flatten)]
     source: Source,
-    /// Picture of the worst answers, truth and answer drawn on it
+    /// Pictures of the worst answers, truth and answer drawn on them: FILE-10.png, FILE-30.png … for each number of labels,
+    /// of the best head at that number
     #[arg(long, value_name = "FILE.png")]
     sheet: Option<PathBuf>,
     /// Print one JSON object instead of tables
@@ -118,7 +120,7 @@ pub fn run(args: &Args) -> anyhow::Result<String> {
     let bench = args.source.bench()?;
     let evaluation = Evaluation::measure(&bench, &args.heads.plan(), &mut progress)?;
     if let Some(path) = &args.sheet {
-        write_sheet(path, &bench, &evaluation)?;
+        write_sheets(path, &bench, &evaluation)?;
     }
     if args.json {
         return Ok(serde_json::to_string_pretty(&evaluation)? + "\n");
@@ -134,12 +136,11 @@ pub(super) fn embed(model: &Path, choice: Choice, list: &Path, out: &Path) -> an
     Ok(EmbeddingsFile::open(out)?)
 }
 
-/// The first head's worst answers as a picture.
-pub(super) fn write_sheet(path: &Path, bench: &Bench, evaluation: &Evaluation) -> anyhow::Result<()> {
-    let first = evaluation.curves.first().and_then(|curve| Some((curve, curve.heads().next()?)));
-    if let Some((curve, head)) = first {
-        sheet::write(path, bench, curve, head)?;
-        eprintln!("worst answers: {}", path.display());
+/// The worst answers at each number of labels as pictures.
+pub(super) fn write_sheets(path: &Path, bench: &Bench, evaluation: &Evaluation) -> anyhow::Result<()> {
+    let Some(curve) = evaluation.curves.first() else { return Ok(()) };
+    for Written { path, labels, head } in sheet::write(path, bench, curve)? {
+        eprintln!("worst answers at {labels} labels ({head}): {}", path.display());
     }
     Ok(())
 }

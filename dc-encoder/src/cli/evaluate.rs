@@ -39,10 +39,10 @@ pub struct Args {
     /// Time to pretrain for
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = humantime::parse_duration)]
     budget: Duration,
-    /// Shape of the model that is pretrained: demo, seed-80m, hires or hires-fine
+    /// Shape of the model that is pretrained: demo, seed-80m, hires, hires-fine, or a FILE.json like theirs
     #[arg(long, default_value = "demo", value_parser = parse_preset)]
     preset: Preset,
-    /// Folder for the model, embeddings, tables, JSON and the picture of the worst answers
+    /// Folder for the model, embeddings, tables, JSON and the pictures of the worst answers (worst-10.png and so on)
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// auto, cpu or cuda:N
@@ -96,7 +96,7 @@ fn pretrained(args: &Args, pool: &[PathBuf]) -> anyhow::Result<PathBuf> {
             humantime::format_duration(args.budget),
             raw.display()
         ),
-        ..pretrain::Options::new(&list, Start::Preset(args.preset), &raw, Length::For(args.budget))
+        ..pretrain::Options::new(&list, Start::Preset(args.preset.clone()), &raw, Length::For(args.budget))
     };
     super::pretrain::with_progress(options, args.device)?;
     let config = calibrate::Config {
@@ -124,12 +124,12 @@ fn write_list(list: &Path, frames: &[PathBuf]) -> anyhow::Result<()> {
     std::fs::write(list, text).with_context(|| format!("cannot write {}", list.display()))
 }
 
-/// The table in Markdown, everything in JSON, and the picture.
+/// The table in Markdown, everything in JSON, and the pictures.
 fn write(out: &Path, bench: &Bench, evaluation: &Evaluation) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(evaluation)?;
     for (name, text) in [("results.md", evaluation.render(Style::Markdown)), ("results.json", json + "\n")] {
         let path = out.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    eval::write_sheet(&out.join("worst.png"), bench, evaluation)
+    eval::write_sheets(&out.join("worst.png"), bench, evaluation)
 }

@@ -1,4 +1,4 @@
-//! `dc-encoder head …`: train heads from embeddings and labels, and look into head files.
+//! `dc-encoder head …`: train heads from embeddings and labels, sign them, and look into head files.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use bytesize::ByteSize;
 use clap::{Subcommand, ValueEnum};
 use shared::head::{Grid, Head, Kind, Likeness, Manifest, MapShape, OutputKind, Task};
 
-use super::{ablate, compare, eval};
+use super::{ablate, compare, eval, sign};
 use crate::embed::EmbeddingsFile;
-use crate::heads::report::{digits, task_name};
-use crate::heads::{KindChoice, Labels, Options, Rows, save, train};
+use crate::heads::report::{digits, held_out_words, task_name};
+use crate::heads::{KindChoice, Labels, Options, Rows, listed, save, train};
 
 /// Subcommands of `dc-encoder head`.
 #[derive(Debug, Subcommand)]
@@ -31,10 +31,17 @@ pub enum Command {
     Compare(compare::Args),
     /// Sweep the size of heads: how small can one be?
     Ablate(ablate::Args),
+    /// Sign a head file: FILE.sig beside it is what agents accept it by
+    Sign(sign::SignArgs),
+    /// Check a head file against its signature, the key ring and its self-test
+    Verify(sign::VerifyArgs),
     /// Print what a head file says about itself, and run its self-test
     Inspect {
         /// The head file
         file: PathBuf,
+        /// Check its signature with root.pub and key-ring of this folder
+        #[arg(long, value_name = "DIR")]
+        keys: Option<PathBuf>,
     },
 }
 
@@ -42,7 +49,7 @@ pub enum Command {
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
     /// What the labels mean: `count` reads the column `count`, `time-of-day` the column `minute_of_day`, `scalar`
-    /// the column `value`
+    /// the column `value`, `class` the column `class`
     #[arg(long, value_enum)]
     task: TaskArg,
     /// Embeddings, as `dc-encoder embed` writes them
@@ -63,10 +70,10 @@ pub struct TrainArgs {
     /// Rows to score on, never trained on [default: score by cross-validation]
     #[arg(long, value_name = "A..B")]
     test: Option<Rows>,
-    /// Name of the head [default: people-count or time-of-day]
+    /// Name of the head [default: people-count, time-of-day, value or class]
     #[arg(long)]
     name: Option<String>,
-    /// Unit of the answers [default: people or min]
+    /// Unit of the answers [default: people, min, units or probability]
     #[arg(long)]
     unit: Option<String>,
     /// Take the strongest ridge within one standard error of the best: steadier on frames unlike the labelled ones
@@ -86,6 +93,8 @@ pub enum TaskArg {
     TimeOfDay,
     /// Any one number
     Scalar,
+    /// Which of a few named classes the picture is
+    Class,
 }
 
 /// Runs the subcommand.
@@ -95,9 +104,12 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(&args)?,
         Command::Compare(args) => compare::run(&args)?,
         Command::Ablate(args) => ablate::run(&args)?,
-        Command::Inspect { file } => {
+        Command::Sign(args) => sign::sign(&args)?,
+        Command::Verify(args) => sign::verify(&args)?,
+        Command::Inspect { file, keys } => {
             let head = Head::load(&file)?;
             print!("{}", inspect(&head, std::fs::metadata(&file)?.len()));
+            println!("signature  {}", sign::in_words(&file, keys.as_deref()));
             head.self_test()?;
             "self-test  passed\n".to_owned()
         }
@@ -112,6 +124,7 @@ fn train_head(args: &TrainArgs) -> anyhow::Result<String> {
         TaskArg::Count => Task::Count,
         TaskArg::TimeOfDay => Task::TimeOfDay,
         TaskArg::Scalar => Task::Scalar,
+        TaskArg::Class => Task::Class,
     };
     let defaults = Options::new(task);
     let labels = Labels::read(&args.labels, task)?;
@@ -164,10 +177,13 @@ fn inspect(head: &Head, bytes: u64) -> String {
     ));
     lines.push((
         "output",
-        match (output.kind, output.min) {
+        match (&output.kind, output.min) {
             (OutputKind::Circular { period }, _) => format!("{}, modulo {period}", output.unit),
             (OutputKind::Scalar, Some(min)) => format!("{}, at least {min}", output.unit),
             (OutputKind::Scalar, None) => output.unit.clone(),
+            (OutputKind::Classes { names }, _) => {
+                format!("one of {}, with its {}", listed(names), output.unit)
+            }
         },
     ));
     let unit = &output.unit;
@@ -179,6 +195,7 @@ fn inspect(head: &Head, bytes: u64) -> String {
                     if matches!(kind, Kind::Kernel(_)) { "of the frame's own deviation" } else { unit };
                 format!("{:.0} %: {} to +{} {unit}", 100.0 * i.level, digits(i.lower), digits(i.upper))
             }
+            None if *task == Task::Class => "none, a class has a probability".to_owned(),
             None => "none, too few labels".to_owned(),
         },
     ));
@@ -188,16 +205,7 @@ fn inspect(head: &Head, bytes: u64) -> String {
     lines.push((
         "held out",
         match held_out {
-            Some(score) => format!(
-                "{} {} {unit} [{}, {}] on {} frames; constant {} ({})",
-                score.metric.to_uppercase(),
-                digits(score.value),
-                digits(score.ci95[0]),
-                digits(score.ci95[1]),
-                score.n,
-                digits(score.baseline),
-                score.method
-            ),
+            Some(score) => format!("{} ({})", held_out_words(score, *task, unit), score.method),
             None => "no score".to_owned(),
         },
     ));
@@ -212,7 +220,9 @@ fn kind_name(kind: &Kind) -> String {
         Kind::Linear => "linear".to_owned(),
         Kind::Mlp => "mlp".to_owned(),
         Kind::Departures => "departures from the background".to_owned(),
-        Kind::Trees(options) => format!("trees (scales {})", options.scales),
+        Kind::Trees(options) => {
+            format!("trees (scales {}, {:?})", options.scales, options.combine).to_lowercase()
+        }
         Kind::Kernel(Likeness::Gaussian) => "kernel (Gaussian likeness)".to_owned(),
         Kind::Kernel(Likeness::Laplace) => "kernel (Laplace likeness)".to_owned(),
         Kind::Tokens(options) => format!("tokens ({:?} response)", options.response).to_lowercase(),

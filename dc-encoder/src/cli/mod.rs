@@ -10,10 +10,12 @@ pub mod embed;
 pub mod eval;
 pub mod evaluate;
 pub mod head;
+pub mod keys;
 pub mod model;
 pub mod pki;
 pub mod pretrain;
 pub mod serve;
+pub mod sign;
 
 /// The encoder server: serves embeddings over QUIC, trains heads, issues certificates.
 #[derive(Debug, Parser)]
@@ -31,6 +33,9 @@ enum Command {
     /// Make certificates: authority, servers, devices; revoke them
     #[command(subcommand)]
     Pki(pki::Command),
+    /// Make the keys that sign heads and assignments; revoke them
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Serve embeddings over QUIC
     Serve(serve::Args),
     /// Train an encoder on frames without labels
@@ -39,7 +44,7 @@ enum Command {
     Reconstruct(pretrain::ReconstructArgs),
     /// Embed a folder or list of frames into one file
     Embed(embed::Args),
-    /// Train, score, compare and inspect heads
+    /// Train, score, compare, sign and inspect heads
     #[command(subcommand)]
     Head(head::Command),
     /// Measure what few labels are worth on a folder of frames, from embedding to verdict
@@ -52,6 +57,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Model(command) => model::run(command),
         Command::Pki(command) => pki::run(command),
+        Command::Keys(command) => keys::run(command),
         Command::Serve(args) => serve::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Reconstruct(args) => pretrain::run_reconstruct(args),

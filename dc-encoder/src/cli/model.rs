@@ -1,7 +1,7 @@
 //! `dc-encoder model …`
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -40,7 +40,7 @@ pub enum Command {
 /// Arguments of `model init`.
 #[derive(Debug, Args)]
 pub struct Init {
-    /// Shape of the model: demo, seed-80m, hires or hires-fine
+    /// Shape of the model: demo, seed-80m, hires, hires-fine, or a FILE.json like theirs
     #[arg(long, value_parser = parse_preset)]
     preset: Preset,
     /// Seed of the weights: the same seed gives the same weights on every machine
@@ -138,10 +138,13 @@ pub fn run(command: Command) -> anyhow::Result<()> {
 }
 
 pub(super) fn parse_preset(name: &str) -> Result<Preset, String> {
+    if Path::new(name).extension().is_some_and(|extension| extension == "json") {
+        return Preset::read(Path::new(name)).map_err(|error| error.to_string());
+    }
     Preset::find(name).ok_or_else(|| {
         let known: Vec<String> =
             PRESETS.iter().map(|preset| format!("  {:<11} {}", preset.name, preset.about)).collect();
-        format!("unknown preset; the presets are\n{}", known.join("\n"))
+        format!("unknown preset; the presets are\n{}\nor a FILE.json like them", known.join("\n"))
     })
 }
 

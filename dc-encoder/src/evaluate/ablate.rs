@@ -9,9 +9,8 @@ use super::error::EvalError;
 use super::score::{Estimate, Statistic, advantage, estimate};
 use super::table::Table;
 use crate::embed::EmbeddingsFile;
-use crate::heads::KindChoice;
-use crate::heads::report::digits;
 use crate::heads::score::mean;
+use crate::heads::{KindChoice, Measure};
 
 /// A head of some size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +71,9 @@ pub struct Ablation {
     pub labels: usize,
     /// Draws of them.
     pub draws: usize,
-    /// Unit of the errors.
-    pub unit: String,
+    /// How scores are written.
+    #[serde(flatten)]
+    pub measure: Measure,
     /// One a variant, as planned.
     pub rows: Vec<Row>,
 }
@@ -149,7 +149,7 @@ pub fn ablate(bench: &Bench, plan: &Plan, watch: &mut dyn FnMut(&Row)) -> Result
         folder: bench.folder.name.clone(),
         labels,
         draws: draws.len(),
-        unit: bench.folder.unit(),
+        measure: bench.folder.measure(),
         rows,
     })
 }
@@ -226,25 +226,20 @@ fn keep(file: &EmbeddingsFile, numbers: &[usize]) -> EmbeddingsFile {
 impl Ablation {
     /// The table: parameters, bytes, score, distance to the best, time of an answer.
     pub fn table(&self) -> Table {
-        let unit = &self.unit;
+        let measure = &self.measure;
         let header = [
             "head".to_owned(),
             "parameters".to_owned(),
             "bytes".to_owned(),
-            format!("error, {unit} [95 %]"),
+            format!("{}, {} [95 %]", measure.name(), measure.unit()),
             "behind the best [95 %]".to_owned(),
             "an answer, µs".to_owned(),
             "training, s".to_owned(),
         ];
         let mut table = Table::new(header.to_vec());
-        let range = |e: &Estimate, sign: f64| {
-            let [a, b] = [sign * e.ci95[0], sign * e.ci95[1]];
-            format!(
-                "{} [{}, {}]",
-                digits(sign * e.value + 0.0),
-                digits(a.min(b) + 0.0),
-                digits(a.max(b) + 0.0)
-            )
+        let behind = |Estimate { value, ci95: [low, high], .. }: &Estimate| {
+            let [value, high, low] = [-value, -high, -low].map(|by| measure.difference(by));
+            format!("{value} [{high}, {low}]")
         };
         for row in &self.rows {
             let fact =
@@ -253,8 +248,8 @@ impl Ablation {
                 row.name.clone(),
                 fact(|head| head.parameters.to_string()),
                 fact(|head| head.bytes.to_string()),
-                range(&row.score, 1.0),
-                range(&row.behind, -1.0),
+                measure.scored(row.score.value, row.score.ci95),
+                behind(&row.behind),
                 fact(|head| format!("{:.0}", head.answer_us)),
                 fact(|head| format!("{:.1}", head.training_s)),
             ]);

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use shared::head::Task;
+use shared::head::{Combine, Task};
 
 use super::error::EvalError;
 use super::folder::Folder;
 use super::pixels;
 use super::ridge;
 use crate::heads::target::Target;
-use crate::heads::trees::grow::{Columns, Lesson, Tree};
+use crate::heads::trees::grow::{self, Columns, Lesson, Tree};
 
 /// Neighbours that the nearest-neighbour peer averages.
 const NEIGHBOURS: usize = 3;
@@ -34,6 +34,8 @@ pub enum Baseline {
     ThumbnailNearest,
     /// 200 extra trees on a thumbnail.
     ThumbnailTrees,
+    /// The same, answering with the median over trees, as the trees head does.
+    ThumbnailTreesMedian,
     /// Background × perspective: one coefficient times the weighted sum of departing pixels.
     Departures,
     /// The same with an intercept.
@@ -45,10 +47,19 @@ impl Baseline {
     pub fn of(task: Task) -> &'static [Self] {
         use Baseline::*;
         match task {
-            Task::Count => {
-                &[Constant, ThumbnailRidge, ThumbnailNearest, ThumbnailTrees, DeparturesLine, Departures]
+            Task::Count => &[
+                Constant,
+                ThumbnailRidge,
+                ThumbnailNearest,
+                ThumbnailTrees,
+                ThumbnailTreesMedian,
+                DeparturesLine,
+                Departures,
+            ],
+            Task::TimeOfDay | Task::Scalar => {
+                &[Constant, ThumbnailRidge, ThumbnailNearest, ThumbnailTrees, ThumbnailTreesMedian]
             }
-            _ => &[Constant, ThumbnailRidge, ThumbnailNearest, ThumbnailTrees],
+            Task::Class => &[Constant, ThumbnailRidge, ThumbnailNearest, ThumbnailTrees],
         }
     }
 
@@ -59,6 +70,7 @@ impl Baseline {
             Self::ThumbnailRidge => "thumbnail, ridge",
             Self::ThumbnailNearest => "thumbnail, 3 nearest",
             Self::ThumbnailTrees => "thumbnail, 200 extra trees",
+            Self::ThumbnailTreesMedian => "thumbnail, 200 extra trees, median",
             Self::Departures => "background × perspective, one coefficient",
             Self::DeparturesLine => "background × perspective, line",
         }
@@ -109,7 +121,8 @@ impl Features {
             Baseline::Constant => return vec![target.constant(values.into_iter()); job.test.len()],
             Baseline::ThumbnailRidge => return self.ridge(target, &values, job),
             Baseline::ThumbnailNearest => return self.nearest(target, &values, job),
-            Baseline::ThumbnailTrees => return self.trees(target, &values, job),
+            Baseline::ThumbnailTrees => return self.trees(target, &values, job, Combine::Mean),
+            Baseline::ThumbnailTreesMedian => return self.trees(target, &values, job, Combine::Median),
             Baseline::Departures => true,
             Baseline::DeparturesLine => false,
         };
@@ -136,7 +149,7 @@ impl Features {
         self.rows(job.test).iter().map(answer).collect()
     }
 
-    fn trees(&self, target: Target, values: &[f64], job: &Job<'_>) -> Vec<f64> {
+    fn trees(&self, target: Target, values: &[f64], job: &Job<'_>, combine: Combine) -> Vec<f64> {
         let (train, all) = (job.train.len(), self.rows(&[job.train, job.test].concat()));
         let features = all.first().map_or(0, |row| row.len());
         let numbers = (0..features).flat_map(|at| all.iter().map(move |row| row[at])).collect();
@@ -152,15 +165,7 @@ impl Features {
             Tree::grow(&lesson, &(0..train).collect::<Vec<_>>(), &mut rng)
         };
         let trees: Vec<Tree> = (0..TREES).into_par_iter().map(grow).collect();
-        let answer = |row: usize| {
-            let mut outputs = [0.0; 2];
-            for tree in &trees {
-                let node = tree.find(&columns, row, LEAF);
-                let means = &tree.means[node * width..(node + 1) * width];
-                outputs.iter_mut().zip(means).for_each(|(sum, mean)| *sum += f64::from(*mean) / TREES as f64);
-            }
-            target.decode(outputs)
-        };
+        let answer = |row: usize| target.decode(grow::answer(&trees, &columns, row, LEAF, combine));
         (train..all.len()).map(answer).collect()
     }
 
@@ -219,9 +224,13 @@ mod tests {
         let folder = Folder {
             name: "planted".into(),
             list: "labels.csv".into(),
-            labels: Labels { rows: values.iter().enumerate().map(label).collect(), digest: String::new() },
+            labels: Labels {
+                rows: values.iter().enumerate().map(label).collect(),
+                digest: String::new(),
+                classes: Vec::new(),
+            },
             split: Split { task: Task::Count, pool: 0..28, test: 28..40 },
-            target: Target::of(Task::Count),
+            target: Target::of(Task::Count, &[]),
         };
         (folder, features)
     }

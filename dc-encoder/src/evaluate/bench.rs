@@ -11,7 +11,7 @@ use super::error::EvalError;
 use super::folder::Folder;
 use crate::embed::EmbeddingsFile;
 use crate::heads::join::locate;
-use crate::heads::{KindChoice, Options, TrainError, train};
+use crate::heads::{KindChoice, Options, TrainError, as_label, train};
 
 /// Times a head answers the test rows for its speed; the fastest counts, as the machine may be busy with other things.
 const TIMED: usize = 3;
@@ -92,17 +92,19 @@ impl Bench {
         };
         let started = Instant::now();
         let trained = match train(trainee.pool, &labels, &options) {
-            Err(TrainError::NoVariation { value, .. }) => {
-                return Ok(Answered { answers: vec![value; job.test.len()], facts: None });
+            Err(TrainError::NoVariation { .. }) => {
+                return Ok(Answered { answers: vec![labels.rows[0].value; job.test.len()], facts: None });
             }
             trained => trained?,
         };
         let training_s = started.elapsed().as_secs_f64();
         let head = Head::from_bytes(&trained.bytes)
             .map_err(|source| EvalError::Head { what: options.name.clone(), source: Box::new(source) })?;
-        let (answers, mut took) = run(&head, trainee.all, job.test)?;
+        let classes = &self.folder.labels.classes;
+        let run = || run(&head, trainee.all, job.test, classes);
+        let (answers, mut took) = run()?;
         for _ in 1..TIMED {
-            took = took.min(run(&head, trainee.all, job.test)?.1);
+            took = took.min(run()?.1);
         }
         let facts = HeadFacts {
             parameters: head.parameters(),
@@ -122,16 +124,18 @@ impl Bench {
     }
 }
 
-/// A head's answers for these frames, and how long they took.
+/// A head's answers for these frames, as labels that list these classes, and how long they took.
 pub(super) fn run(
     head: &Head,
     embeddings: &EmbeddingsFile,
     frames: &[usize],
+    classes: &[String],
 ) -> Result<(Vec<f64>, Duration), EvalError> {
     let started = Instant::now();
+    let known = head.manifest().output.kind.classes();
     let answer = |frame: &usize| {
         let input = Input { embedding: embeddings.row(*frame), tokens: embeddings.token_row(*frame) };
-        head.run(&input).map(|prediction| prediction.value).map_err(|source| {
+        head.run(&input).map(|prediction| as_label(prediction, known, classes)).map_err(|source| {
             let file = embeddings.ids[*frame].clone();
             EvalError::Train(TrainError::Answer { file, source: Box::new(source) })
         })

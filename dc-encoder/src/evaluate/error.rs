@@ -75,6 +75,31 @@ pub enum EvalError {
         /// Fewest accepted.
         want: usize,
     },
+    /// A class that is tested on and cannot be learned.
+    #[error(
+        "{}: test has frames of class `{class}`, and pool = [{}, {}] has none: no head can learn it; widen the pool, or \
+         leave those rows out", path.display(), pool[0], pool[1]
+    )]
+    UnknownClass {
+        /// The file.
+        path: PathBuf,
+        /// The class.
+        class: String,
+        /// The pool.
+        pool: [usize; 2],
+    },
+    /// Two heads and labels of a class that neither knows.
+    #[error(
+        "the labels have frames of class `{class}`, and neither {first} nor {second} knows it: is it spelled as in training?"
+    )]
+    ForeignClass {
+        /// The class.
+        class: String,
+        /// One head.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// No labels file, or two.
     #[error("{} holds {found}; an evaluation wants exactly one of labels.csv and labels.jsonl there", dir.display())]
     LabelsFile {

@@ -10,7 +10,7 @@ use shared::head::Task;
 
 use super::error::EvalError;
 use crate::heads::target::Target;
-use crate::heads::{Labels, Options};
+use crate::heads::{Labels, Measure, Options};
 
 /// Largest `split.toml` in bytes; three lines take about 200.
 const MAX_SPLIT_BYTES: u64 = 64 << 10;
@@ -93,6 +93,21 @@ impl Split {
     }
 }
 
+/// Checks that every class of the test can be learned from the pool.
+fn check_classes(path: &Path, split: &Split, labels: &Labels) -> Result<(), EvalError> {
+    let has = |rows: &Range<usize>, class: usize| {
+        labels.rows[rows.clone()].iter().any(|row| row.value as usize == class)
+    };
+    let unknown = |class: &usize| has(&split.test, *class) && !has(&split.pool, *class);
+    match (0..labels.classes.len()).find(unknown) {
+        Some(class) => {
+            let (path, class) = (path.to_owned(), labels.classes[class].clone());
+            Err(EvalError::UnknownClass { path, class, pool: [split.pool.start, split.pool.end] })
+        }
+        None => Ok(()),
+    }
+}
+
 /// A parser's message, which shows the line and points at a column, in one line.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -132,7 +147,8 @@ impl Folder {
         split.check(&split_path, labels.rows.len())?;
         let name =
             dir.canonicalize().ok().and_then(|dir| Some(dir.file_name()?.to_string_lossy().into_owned()));
-        let target = Target::of(split.task);
+        check_classes(&split_path, &split, &labels)?;
+        let target = Target::of(split.task, &labels.classes);
         Ok(Self { name: name.unwrap_or_else(|| dir.display().to_string()), list, labels, split, target })
     }
 
@@ -154,12 +170,23 @@ impl Folder {
         Labels {
             rows: rows.iter().map(|row| self.labels.rows[*row].clone()).collect(),
             digest: self.labels.digest.clone(),
+            classes: self.labels.classes.clone(),
         }
     }
 
     /// Unit of the answers.
     pub fn unit(&self) -> String {
         Options::new(self.split.task).unit
+    }
+
+    /// How scores on this folder are written.
+    pub fn measure(&self) -> Measure {
+        Measure::of(self.split.task, &self.unit())
+    }
+
+    /// A value as people read it, where it has a name: of a class.
+    pub fn class_name(&self, value: f64) -> Option<&str> {
+        self.labels.classes.get(value as usize).map(String::as_str)
     }
 }
 

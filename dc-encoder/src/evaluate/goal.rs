@@ -27,7 +27,7 @@ fn wanted(task: Task) -> &'static [(usize, &'static str, f64)] {
     match task {
         Task::TimeOfDay => &[(300, "mean", 25.0), (300, "median", 10.0)],
         Task::Count => &[(30, "mean", 0.7), (100, "mean", 0.45)],
-        Task::Scalar => &[],
+        Task::Scalar | Task::Class => &[],
     }
 }
 

@@ -14,7 +14,8 @@ use super::goal::Goal;
 use super::score::Estimate;
 use super::table::{Style, Table};
 use super::verdict::Verdict;
-use crate::heads::report::{digits, task_name};
+use crate::heads::Measure;
+use crate::heads::report::task_name;
 
 /// A whole evaluation.
 #[derive(Debug, Clone, Serialize)]
@@ -23,8 +24,9 @@ pub struct Evaluation {
     pub folder: String,
     /// What the labels mean.
     pub task: &'static str,
-    /// Unit of answers and errors.
-    pub unit: String,
+    /// How scores are written.
+    #[serde(flatten)]
+    pub measure: Measure,
     /// The encoder, as it names itself.
     pub model: String,
     /// Its embedding space.
@@ -80,7 +82,7 @@ impl Evaluation {
         Ok(Self {
             folder: folder.name.clone(),
             task: task_name(folder.split.task),
-            unit: folder.unit(),
+            measure: folder.measure(),
             model: bench.embeddings.model.clone(),
             space: bench.embeddings.space.to_string(),
             pool: folder.split.pool.clone(),
@@ -97,7 +99,8 @@ impl Evaluation {
 
     /// Everything but the summary line, for people.
     pub fn render(&self, style: Style) -> String {
-        let Self { folder, task, unit, model, pool, test, draws, seed, .. } = self;
+        let Self { folder, task, measure, model, pool, test, draws, seed, .. } = self;
+        let (what, unit) = (measure.name(), measure.unit());
         let mut text = format!(
             "{folder}: {task}, labels from rows {}..{}, tested on rows {}..{}; encoder {model}, seed {seed}\n",
             pool.start, pool.end, test.start, test.end
@@ -112,7 +115,7 @@ impl Evaluation {
             };
             let _ = write!(
                 text,
-                "\n{heading}\nabsolute error in {unit}, mean over {draws} draws of the labels (one where that is the whole pool) [95 % interval]\n\n{}",
+                "\n{heading}\n{what} in {unit}, mean over {draws} draws of the labels (one where that is the whole pool) [95 % interval]\n\n{}",
                 self.table(curve).render(style)
             );
         }
@@ -133,7 +136,7 @@ impl Evaluation {
         header.extend(curve.labels.iter().map(|n| format!("{n} labels")));
         let mut table = Table::new(header);
         for Method { name, scores, .. } in &curve.methods {
-            let cells = scores.iter().map(cell);
+            let cells = scores.iter().map(|score| self.cell(score));
             table.row(std::iter::once(name.clone()).chain(cells).collect());
         }
         table
@@ -186,7 +189,7 @@ impl Evaluation {
         let score = &head.scores[last];
         let peer = curve.best_peer(last);
         let beside = peer.map_or_else(String::new, |peer| {
-            format!("; best baseline, {}: {}", peer.name, cell(&peer.scores[last]))
+            format!("; best baseline, {}: {}", peer.name, self.cell(&peer.scores[last]))
         });
         let met = self.goals.iter().filter(|goal| goal.met()).count();
         let verdict = self.verdicts.iter().find(|v| v.head == head.name && v.labels == score.labels);
@@ -195,20 +198,18 @@ impl Evaluation {
             self.folder,
             self.task,
             score.labels,
-            cell(score),
-            self.unit,
+            self.cell(score),
+            self.measure.unit(),
             if verdict.is_some_and(Verdict::better) { "better than it" } else { "not better" },
             self.goals.len()
         )
     }
-}
 
-fn cell(score: &Score) -> String {
-    let one = |Estimate { value, ci95: [low, high], .. }: &Estimate| {
-        format!("{} [{}, {}]", digits(*value), digits(low.max(0.0)), digits(*high))
-    };
-    match &score.median {
-        Some(median) => format!("{} / {}", one(&score.mean), one(median)),
-        None => one(&score.mean),
+    fn cell(&self, score: &Score) -> String {
+        let one = |Estimate { value, ci95, .. }: &Estimate| self.measure.scored(*value, *ci95);
+        match &score.median {
+            Some(median) => format!("{} / {}", one(&score.mean), one(median)),
+            None => one(&score.mean),
+        }
     }
 }

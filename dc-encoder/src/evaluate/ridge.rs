@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use crate::heads::target::Target;
+use crate::heads::target::{Encoded, Target};
 use crate::heads::tridiagonal::Tridiagonal;
 
 /// Folds that the strength is chosen over; row i is held out in fold i modulo this.
@@ -58,7 +58,7 @@ struct Kernel {
     system: Tridiagonal,
     /// Right-hand sides rotated, one per output.
     rotated: Vec<Vec<f64>>,
-    bias: [f64; 2],
+    bias: Encoded,
     target: Target,
 }
 
@@ -72,7 +72,7 @@ impl Kernel {
         let rows: Vec<Vec<f64>> = train.iter().map(|row| centred(data.rows[*row], &mean)).collect();
         let gram = rows.iter().flat_map(|a| rows.iter().map(move |b| dot(a, b))).collect();
         let system = Tridiagonal::new(gram, n);
-        let (mut bias, mut rotated) = ([0.0; 2], Vec::new());
+        let (mut bias, mut rotated) = (Encoded::default(), Vec::new());
         for (output, bias) in bias.iter_mut().enumerate().take(data.target.width()) {
             let y: Vec<f64> = train.iter().map(|row| data.target.encode(data.values[*row])[output]).collect();
             *bias = y.iter().sum::<f64>() / n as f64;

@@ -6,7 +6,7 @@ use std::fmt;
 use super::bench::Bench;
 use super::curve::{Curve, Method};
 use super::score::{Estimate, advantage, over_draws};
-use crate::heads::report::digits;
+use crate::heads::Measure;
 use crate::heads::target::Target;
 
 /// Stretches that are named.
@@ -29,8 +29,9 @@ pub struct Verdict {
     pub peer: String,
     /// How much smaller the head's errors are than the peer's, paired frame by frame.
     pub advantage: Estimate,
-    /// Unit of the errors.
-    pub unit: String,
+    /// How they are written.
+    #[serde(flatten)]
+    pub measure: Measure,
     /// Where the head's errors are largest.
     pub worst: Vec<Stretch>,
 }
@@ -56,7 +57,7 @@ impl Verdict {
             labels: score.labels,
             peer: peer.name.clone(),
             advantage: advantage(&score.errors, &other.errors, seed),
-            unit: bench.folder.unit().to_owned(),
+            measure: bench.folder.measure(),
             worst: worst(bench, &curve.test, &over_draws(&score.errors)),
         })
     }
@@ -70,8 +71,10 @@ impl Verdict {
 impl Verdict {
     /// What to label next, in words.
     pub fn advice(&self) -> String {
-        let one =
-            |stretch: &Stretch| format!("{} (error {} {})", stretch.what, digits(stretch.error), self.unit);
+        let what = if self.measure.is_accuracy() { "accuracy" } else { "error" };
+        let one = |stretch: &Stretch| {
+            format!("{} ({what} {} {})", stretch.what, self.measure.score(stretch.error), self.measure.unit())
+        };
         let stretches: Vec<String> = self.worst.iter().map(one).collect();
         match stretches.is_empty() {
             true => format!("{}: label more frames of all kinds", self.head),
@@ -82,32 +85,37 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { head, labels, peer, advantage: Estimate { value, ci95: [low, high], .. }, unit, .. } =
-            self;
+        let Self {
+            head, labels, peer, advantage: Estimate { value, ci95: [low, high], .. }, measure, ..
+        } = self;
+        let unit = measure.difference_unit();
         let (what, value, range) = match (self.better(), *high < 0.0) {
             (true, _) => ("better than the best baseline", *value, [*low, *high]),
             (_, true) => ("not yet, worse than the best baseline", -value, [-high, -low]),
             _ => {
-                let [value, low, high] = [*value, *low, *high].map(digits);
+                let [value, low, high] = [*value, *low, *high].map(|by| measure.difference(by));
                 return write!(
                     f,
-                    "{head}, {labels} labels: not yet, no difference from the best baseline ({peer}) is shown: errors \
-                     {value} {unit} smaller [{low}, {high}]"
+                    "{head}, {labels} labels: not yet, no difference from the best baseline ({peer}) is shown: {} \
+                     {value} {unit} [{low}, {high}]",
+                    measure.better_word()
                 );
             }
         };
-        let [low, high] = range.map(digits);
-        write!(f, "{head}, {labels} labels: {what} ({peer}) by {} {unit} [{low}, {high}]", digits(value))
+        let [low, high] = range.map(|by| measure.difference(by));
+        let value = measure.difference(value);
+        write!(f, "{head}, {labels} labels: {what} ({peer}) by {value} {unit} [{low}, {high}]")
     }
 }
 
-/// The stretches with the largest errors: hours of the day for a circular task, else stretches of the test in time.
+/// The stretches with the largest errors: hours of the day for a circular task, classes, else stretches of the test in time.
 /// Only those that are worse than the average.
 fn worst(bench: &Bench, test: &[usize], errors: &[f64]) -> Vec<Stretch> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let group = |at: usize| match bench.folder.target {
         Target::Circular { period } => (bench.folder.truth(test[at]) / period * (24 / HOURS) as f64) as usize,
-        _ => at * STRETCHES / test.len(),
+        Target::Class { .. } => bench.folder.truth(test[at]) as usize,
+        Target::Scalar { .. } => at * STRETCHES / test.len(),
     };
     for at in 0..test.len() {
         let group = group(at);
@@ -134,6 +142,9 @@ fn worst(bench: &Bench, test: &[usize], errors: &[f64]) -> Vec<Stretch> {
 fn describe(bench: &Bench, test: &[usize], group: usize, members: &[usize]) -> String {
     if let Target::Circular { .. } = bench.folder.target {
         return format!("those between {:02}:00 and {:02}:00", group * HOURS, (group + 1) * HOURS);
+    }
+    if let Some(class) = bench.folder.class_name(group as f64) {
+        return format!("those of class `{class}`");
     }
     let truths = members.iter().map(|at| bench.folder.truth(test[*at]));
     let (low, high) = truths

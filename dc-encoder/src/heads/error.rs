@@ -80,8 +80,21 @@ pub enum TrainError {
     NoVariation {
         /// Labels.
         n: usize,
-        /// Their value.
-        value: f64,
+        /// Their value or class.
+        value: String,
+    },
+    /// A test label of a class that was not trained on.
+    #[error(
+        "test frame `{file}` is of class `{class}`, which no training row is (they are {known}): label frames of it to \
+         train on, or leave such rows out of the test"
+    )]
+    UnknownClass {
+        /// The class.
+        class: String,
+        /// The frame.
+        file: String,
+        /// Classes of the training rows.
+        known: String,
     },
     /// A head that reads the latent grid, and no tokens.
     #[error(

@@ -18,6 +18,7 @@ use super::folds::{self, Fold};
 use super::learn::{Labelled, Learned, narrow, norm_tensors, self_test_like};
 use super::ridge::standardise;
 use super::score::mean;
+use super::target::Encoded;
 use super::tridiagonal::Tridiagonal;
 
 /// Most labelled frames that are kept, evenly spread; an answer then costs half a million products.
@@ -211,7 +212,7 @@ impl Kept<'_> {
     }
 
     fn answer(&self, solution: &Solution, likeness: &[f64]) -> f64 {
-        let mut outputs = [0.0; 2];
+        let mut outputs = Encoded::default();
         for ((output, weights), bias) in outputs.iter_mut().zip(&solution.weights).zip(&solution.bias) {
             *output = bias + dot(weights, likeness);
         }

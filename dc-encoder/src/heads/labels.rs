@@ -1,7 +1,8 @@
 //! Labels: CSV with a header or JSON lines, one frame a row, checked as they are read.
 //!
 //! A row has `file` (the frame's path as it was embedded) and the task's column: `count`, a number from 0 up,
-//! `minute_of_day`, a number in `[0, 1440)`, or `value`, any number. Other columns are left alone. Rows are in time order.
+//! `minute_of_day`, a number in `[0, 1440)`, `value`, any number, or `class`, a name. Other columns are left alone. Rows
+//! are in time order.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
-use shared::head::Task;
+use shared::head::limits::{MAX_CLASS_CHARS, MAX_CLASSES};
+use shared::head::{Task, is_class_name};
 
 use super::target::DAY_MINUTES;
 
@@ -23,7 +25,7 @@ const MAX_BYTES: u64 = 256 << 20;
 pub struct Label {
     /// The frame, as written.
     pub file: String,
-    /// The value, in the task's unit.
+    /// The value, in the task's unit; of a class its place in [`Labels::classes`].
     pub value: f64,
     /// Line in the labels file, from 1.
     pub line: usize,
@@ -34,6 +36,8 @@ pub struct Label {
 pub struct Labels {
     /// The rows, in the file's order.
     pub rows: Vec<Label>,
+    /// Names of the classes in the file, sorted; empty for other tasks.
+    pub classes: Vec<String>,
     /// SHA-256 of the file, 64 hex digits.
     pub digest: String,
 }
@@ -94,6 +98,19 @@ pub enum LabelError {
         /// The line of the second.
         second: usize,
     },
+    /// More classes than a head can tell apart.
+    #[error(
+        "{} line {line}: `{class}` would be class number {got}, a head tells at most {MAX_CLASSES} apart: is `class` \
+         the right column? If so, put rare classes together", path.display(), got = MAX_CLASSES + 1
+    )]
+    TooManyClasses {
+        /// The file.
+        path: PathBuf,
+        /// The line of the first class too many.
+        line: usize,
+        /// Its name.
+        class: String,
+    },
     /// No rows.
     #[error("{} holds no labels", path.display())]
     Empty {
@@ -108,6 +125,7 @@ pub fn column(task: Task) -> &'static str {
         Task::Count => "count",
         Task::TimeOfDay => "minute_of_day",
         Task::Scalar => "value",
+        Task::Class => "class",
     }
 }
 
@@ -128,13 +146,28 @@ impl Labels {
         // Spreadsheet programs put a byte order mark before the header.
         let text = text.trim_start_matches('\u{feff}');
         let reader = Reader { path, task };
-        let rows = if text.trim_start().starts_with('{') { reader.json(text) } else { reader.csv(text) }?;
+        let texts = if text.trim_start().starts_with('{') { reader.json(text) } else { reader.csv(text) }?;
+        let classes = reader.classes(&texts)?;
+        let rows = texts.iter().map(|row| reader.label(row, &classes)).collect::<Result<Vec<_>, _>>()?;
         reader.check_duplicates(&rows)?;
         if rows.is_empty() {
             return Err(LabelError::Empty { path: path.to_owned() });
         }
-        Ok(Self { rows, digest })
+        Ok(Self { rows, classes, digest })
     }
+}
+
+/// A row as written.
+struct Row {
+    file: String,
+    value: Written,
+    line: usize,
+}
+
+/// A label as written.
+enum Written {
+    Number(f64),
+    Name(String),
 }
 
 struct Reader<'a> {
@@ -143,7 +176,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn csv(&self, text: &str) -> Result<Vec<Label>, LabelError> {
+    fn csv(&self, text: &str) -> Result<Vec<Row>, LabelError> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
         let broken = |error: csv::Error| {
             let line = error.position().map_or(1, |p| p.line() as usize);
@@ -163,15 +196,18 @@ impl Reader<'_> {
             let record = record.map_err(broken)?;
             let line = record.position().map_or(0, |p| p.line() as usize);
             let text = &record[value];
-            let number = text.parse().map_err(|_| {
-                self.line(line, format!("`{}` is {text:?}, want a number", column(self.task)))
-            })?;
-            rows.push(self.label(&record[file], number, line)?);
+            let value = match self.task {
+                Task::Class => Written::Name(text.to_owned()),
+                _ => Written::Number(text.parse().map_err(|_| {
+                    self.line(line, format!("`{}` is {text:?}, want a number", column(self.task)))
+                })?),
+            };
+            rows.push(Row { file: record[file].to_owned(), value, line });
         }
         Ok(rows)
     }
 
-    fn json(&self, text: &str) -> Result<Vec<Label>, LabelError> {
+    fn json(&self, text: &str) -> Result<Vec<Row>, LabelError> {
         let name = column(self.task);
         let mut rows = Vec::new();
         for (index, content) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -186,20 +222,54 @@ impl Reader<'_> {
             let file =
                 file.and_then(|f| f.as_str()).ok_or_else(|| missing("file", "the frame's path", file))?;
             let value = object.get(name);
-            let value = value.and_then(|v| v.as_f64()).ok_or_else(|| missing(name, "a number", value))?;
-            rows.push(self.label(file, value, line)?);
+            let (written, want) = match self.task {
+                Task::Class => {
+                    (value.and_then(|v| v.as_str()).map(|v| Written::Name(v.trim().to_owned())), "a name")
+                }
+                _ => (value.and_then(|v| v.as_f64()).map(Written::Number), "a number"),
+            };
+            let value = written.ok_or_else(|| missing(name, want, value))?;
+            rows.push(Row { file: file.to_owned(), value, line });
         }
         Ok(rows)
     }
 
-    fn label(&self, file: &str, value: f64, line: usize) -> Result<Label, LabelError> {
-        let file = file.trim();
+    /// Names of the classes, sorted.
+    fn classes(&self, rows: &[Row]) -> Result<Vec<String>, LabelError> {
+        let mut names: Vec<String> = Vec::new();
+        for Row { value, line, .. } in rows {
+            let Written::Name(name) = value else { continue };
+            if !is_class_name(name) {
+                let want = format!("a name of 1 to {MAX_CLASS_CHARS} printable characters");
+                return Err(self.line(*line, format!("`class` is {name:?}, want {want}")));
+            }
+            if names.contains(name) {
+                continue;
+            }
+            if names.len() == MAX_CLASSES {
+                let (path, class) = (self.path.to_owned(), name.clone());
+                return Err(LabelError::TooManyClasses { path, line: *line, class });
+            }
+            names.push(name.clone());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn label(&self, row: &Row, classes: &[String]) -> Result<Label, LabelError> {
+        let line = row.line;
+        let file = row.file.trim();
         if file.is_empty() {
             return Err(self.line(line, "`file` is empty".to_owned()));
         }
+        let value = match &row.value {
+            Written::Number(value) => *value,
+            Written::Name(name) => classes.iter().position(|class| class == name).unwrap_or(0) as f64,
+        };
         let (ok, want) = match self.task {
             Task::Scalar => (value.is_finite(), "a finite number".to_owned()),
             Task::Count => (value.is_finite() && value >= 0.0, "a number from 0 up".to_owned()),
+            Task::Class => (true, String::new()),
             Task::TimeOfDay => {
                 ((0.0..DAY_MINUTES).contains(&value), format!("a number from 0 to below {DAY_MINUTES}"))
             }

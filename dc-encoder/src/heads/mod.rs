@@ -10,6 +10,7 @@
 //! time ([`score`]).
 
 pub mod background;
+mod classes;
 mod departures;
 pub mod error;
 pub mod folds;
@@ -19,6 +20,7 @@ mod kernel;
 mod kinds;
 pub mod labels;
 mod learn;
+pub mod measure;
 pub mod network;
 pub mod report;
 pub mod ridge;
@@ -29,8 +31,10 @@ pub mod train;
 pub(crate) mod trees;
 pub(crate) mod tridiagonal;
 
+pub(crate) use classes::{as_label, listed};
 pub use error::TrainError;
 pub use kinds::{KindChoice, Tried};
 pub use labels::{LabelError, Labels, Rows};
+pub use measure::Measure;
 pub use report::Report;
 pub use train::{Options, Trained, save, train};

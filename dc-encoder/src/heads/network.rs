@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::error::TrainError;
 use super::folds;
 use super::score::mean;
-use super::target::Target;
+use super::target::{Encoded, Target};
 
 /// A network in training.
 pub trait Network: Send + Sync {
@@ -70,20 +70,20 @@ pub struct Schedule {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
     /// Subtracted, one number per output.
-    pub centre: [f64; 2],
+    pub centre: Encoded,
     /// Divided by.
     pub spread: f64,
 }
 
 impl Scale {
-    /// Of labels. A circle's `(cos, sin)` have a natural size and are only centred.
+    /// Of labels. A circle's `(cos, sin)` and the zeros and ones of classes have a natural size and are only centred.
     pub fn of(target: Target, values: &[f64]) -> Self {
-        let output = |at: usize| values.iter().map(|v| target.encode(*v)[at]).collect::<Vec<_>>();
-        let centre = [mean(&output(0)), mean(&output(1))];
+        let encoded: Vec<Encoded> = values.iter().map(|v| target.encode(*v)).collect();
+        let centre = std::array::from_fn(|at| mean(&encoded.iter().map(|e| e[at]).collect::<Vec<_>>()));
         let variance = mean(&values.iter().map(|v| (v - centre[0]).powi(2)).collect::<Vec<_>>());
         let spread = match target {
             Target::Scalar { .. } if variance > 0.0 => variance.sqrt(),
-            Target::Scalar { .. } | Target::Circular { .. } => 1.0,
+            Target::Scalar { .. } | Target::Circular { .. } | Target::Class { .. } => 1.0,
         };
         Self { centre, spread }
     }
@@ -246,11 +246,11 @@ impl<N: Network> Run<N> {
 
     fn answers(&self, inputs: &Tensor) -> CandleResult<Vec<f64>> {
         let outputs: Vec<Vec<f32>> = self.network.forward(inputs)?.to_vec2()?;
-        let unscale = |row: &Vec<f32>, at: usize| {
-            row.get(at).map_or(0.0, |x| f64::from(*x) * self.scale.spread + self.scale.centre[at])
+        let unscaled = |row: &Vec<f32>| -> Vec<f64> {
+            let scaled = row.iter().zip(self.scale.centre);
+            scaled.map(|(x, centre)| f64::from(*x) * self.scale.spread + centre).collect()
         };
-        let pair = |row| [unscale(row, 0), unscale(row, 1)];
-        Ok(outputs.iter().map(|row| self.target.decode(pair(row))).collect())
+        Ok(outputs.iter().map(|row| self.target.decode(unscaled(row))).collect())
     }
 }
 

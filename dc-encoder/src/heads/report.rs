@@ -5,6 +5,7 @@ use std::fmt;
 use shared::head::{HeldOut, IntervalOffsets, Task};
 
 use super::kinds::{KindChoice, Tried};
+use super::measure::Measure;
 
 /// How a training went. `Display` gives lines for people.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,9 +35,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the whole 95 % interval of the error lies below the constant answer's error.
+    /// Whether the whole 95 % interval of the score is better than the constant answer's score.
     pub fn better_than_constant(&self) -> bool {
-        self.held_out.ci95[1] < self.held_out.baseline
+        let HeldOut { ci95: [low, high], baseline, .. } = self.held_out;
+        if self.task == Task::Class { low > baseline } else { high < baseline }
     }
 }
 
@@ -46,7 +48,21 @@ pub fn task_name(task: Task) -> &'static str {
         Task::Count => "count",
         Task::TimeOfDay => "time of day",
         Task::Scalar => "value",
+        Task::Class => "class",
     }
+}
+
+/// A held-out score with its interval, and the constant answer's beside it.
+pub fn held_out_words(score: &HeldOut, task: Task, unit: &str) -> String {
+    let HeldOut { value, ci95: [low, high], n, baseline, .. } = score;
+    let (metric, scale, unit, constant) = match task {
+        Task::Class => ("accuracy", 100.0, "%", "the most frequent class"),
+        _ => ("MAE", 1.0, unit, "the mean"),
+    };
+    let [value, low, high, baseline] = [value, low, high, baseline].map(|score| digits(scale * score));
+    format!(
+        "{metric} {value} {unit} [{low}, {high}] on {n} held-out frames; always answering {constant}: {baseline}"
+    )
 }
 
 /// A number with three significant digits, and never fewer than its whole part.
@@ -59,6 +75,29 @@ pub fn digits(value: f64) -> String {
 }
 
 impl Report {
+    /// Name of the score, as it stands before a number.
+    fn metric(&self) -> &'static str {
+        if self.task == Task::Class { "accuracy" } else { "MAE" }
+    }
+
+    /// What comes with an answer.
+    fn fmt_interval(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.interval {
+            _ if self.task == Task::Class => {
+                writeln!(f, "  answers carry the probability of their class, as least squares estimate it")
+            }
+            Some(i) => writeln!(
+                f,
+                "  answers carry a {:.0} % interval of {} to +{} {}, from cross-validation",
+                100.0 * i.level,
+                digits(i.lower),
+                digits(i.upper),
+                if self.kind == KindChoice::Kernel { "of the frame's own deviation" } else { &self.unit }
+            ),
+            None => writeln!(f, "  answers carry no interval: that takes at least 19 labels"),
+        }
+    }
+
     /// One line for each kind that was tried.
     fn fmt_tried(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.tried.is_empty() {
@@ -69,7 +108,9 @@ impl Report {
             let mark = if *kind == self.kind { "← chosen" } else { "" };
             let score = match score {
                 Ok((error, standard_error)) => {
-                    format!("MAE {} ± {} {}", digits(*error), digits(*standard_error), self.unit)
+                    let measure = Measure::of(self.task, &self.unit);
+                    let (name, deviation) = (self.metric(), measure.difference(*standard_error));
+                    format!("{name} {} ± {deviation} {}", measure.score(*error), measure.unit())
                 }
                 Err(reason) => reason.clone(),
             };
@@ -82,37 +123,18 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { held_out, unit, .. } = self;
+        let Self { held_out, .. } = self;
         self.fmt_tried(f)?;
         let kind = self.kind.name();
         let (labelled, embedded) = (self.labelled, self.embedded);
         writeln!(f, "{kind} head on {labelled} labelled of {embedded} embedded frames: {}", self.choice)?;
-        writeln!(
-            f,
-            "{}: MAE {} {unit} [{}, {}] on {} held-out frames; always answering the mean: {}",
-            task_name(self.task),
-            digits(held_out.value),
-            digits(held_out.ci95[0]),
-            digits(held_out.ci95[1]),
-            held_out.n,
-            digits(held_out.baseline),
-        )?;
+        writeln!(f, "{}: {}", task_name(self.task), held_out_words(held_out, self.task, &self.unit),)?;
         writeln!(
             f,
             "  held out: {}; 95 % interval from a moving-block bootstrap, {} frames a block",
             held_out.method, self.block
         )?;
-        match &self.interval {
-            Some(i) => writeln!(
-                f,
-                "  answers carry a {:.0} % interval of {} to +{} {}, from cross-validation",
-                100.0 * i.level,
-                digits(i.lower),
-                digits(i.upper),
-                if self.kind == KindChoice::Kernel { "of the frame's own deviation" } else { unit }
-            )?,
-            None => writeln!(f, "  answers carry no interval: that takes at least 19 labels")?,
-        }
+        self.fmt_interval(f)?;
         if !self.better_than_constant() {
             writeln!(f, "  not shown to be better than the constant answer: label more frames, or others")?;
         }

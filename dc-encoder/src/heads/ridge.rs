@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::error::TrainError;
 use super::folds::{self, Fold};
 use super::score::{mean, standard_error};
-use super::target::Target;
+use super::target::{Encoded, Target};
 use super::tridiagonal::Tridiagonal;
 
 /// A feature whose deviation is below this share of its mean's magnitude is constant up to f32 rounding.
@@ -112,9 +112,9 @@ impl Reduced {
 }
 
 impl Linear {
-    /// The network's numbers for one embedding; the second is 0 for a scalar.
-    pub fn outputs(&self, row: &[f32]) -> [f64; 2] {
-        let mut outputs = [0.0; 2];
+    /// The network's numbers for one embedding, and zeros.
+    pub fn outputs(&self, row: &[f32]) -> Encoded {
+        let mut outputs = Encoded::default();
         for ((out, weight), bias) in outputs.iter_mut().zip(&self.weight).zip(&self.bias) {
             let terms = row.iter().zip(weight).zip(self.mean.iter().zip(&self.std));
             *out = bias + terms.map(|((x, w), (mean, std))| w * (f64::from(*x) - mean) / std).sum::<f64>();

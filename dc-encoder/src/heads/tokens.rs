@@ -88,7 +88,9 @@ impl Recipe for TokenRecipe {
         let fc2 = Dense::zeros(width, self.hidden)?;
         let response = match self.target {
             Target::Scalar { min: Some(_) } => Response::Softplus,
-            Target::Scalar { min: None } | Target::Circular { .. } => Response::Identity,
+            Target::Scalar { min: None } | Target::Circular { .. } | Target::Class { .. } => {
+                Response::Identity
+            }
         };
         let (gain, offset) = match response {
             Response::Softplus => {

@@ -7,6 +7,7 @@ use shared::head::{
     self, Head, HeldOut, Input, InputSpec, IntervalOffsets, Manifest, SelfTestTolerance, Task,
 };
 
+use super::classes::{self, as_label};
 use super::error::TrainError;
 use super::folds;
 use super::frames::{self, GridFrames};
@@ -64,6 +65,7 @@ impl Options {
             Task::Count => ("people-count", "people"),
             Task::TimeOfDay => ("time-of-day", "min"),
             Task::Scalar => ("value", "units"),
+            Task::Class => ("class", "probability"),
         };
         Self {
             task,
@@ -95,7 +97,7 @@ pub struct Trained {
 /// [`TrainError`], in words a person who labels frames can act on.
 pub fn train(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options) -> Result<Trained, TrainError> {
     let split = Split::new(embeddings, labels, options)?;
-    let target = Target::of(options.task);
+    let target = Target::of(options.task, &split.classes);
     let rows: Vec<&[f32]> = split.train.iter().map(|s| embeddings.row(s.frame)).collect();
     let values: Vec<f64> = split.train.iter().map(|s| s.value).collect();
     let material = Material {
@@ -106,9 +108,11 @@ pub fn train(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options) ->
     };
     let (kind, learned, tried) = material.learn(options.kind)?;
     let residuals = residuals(target, &values, &learned.answers);
-    let mut manifest = manifest(embeddings, labels, options, &learned);
-    manifest.trained.frames = split.train.len() as u64;
-    manifest.interval = interval(&residuals, learned.deviations.as_deref());
+    let mut manifest = split.manifest(embeddings, labels, options, &learned);
+    manifest.interval = match target {
+        Target::Class { .. } => None,
+        _ => interval(&residuals, learned.deviations.as_deref()),
+    };
 
     let seal = |manifest: &Manifest| head::seal(manifest, learned.tensors.clone(), &learned.self_test_input);
     let (score, held_out) = if split.test.is_empty() {
@@ -117,6 +121,7 @@ pub fn train(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options) ->
         let head = Head::from_bytes(&seal(&manifest)?)?;
         tested(&head, embeddings, &split, (target, &values), options)?
     };
+    let held_out = if options.task == Task::Class { accuracy(held_out) } else { held_out };
     manifest.held_out = Some(held_out.clone());
     let bytes = seal(&manifest)?;
     let report = Report {
@@ -139,6 +144,8 @@ pub fn train(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options) ->
 struct Split {
     train: Vec<Sample>,
     test: Vec<Sample>,
+    /// Classes of the training rows; the samples' values are places among them. Empty for other tasks.
+    classes: Vec<String>,
 }
 
 impl Split {
@@ -159,13 +166,46 @@ impl Split {
             return too_few("score a head on (--test)", test.len(), MIN_TEST);
         }
         if train.iter().all(|label| label.value == train[0].value) {
-            return Err(TrainError::NoVariation { n: train.len(), value: train[0].value });
+            let value = labels.classes.get(train[0].value as usize);
+            let value = value.map_or_else(|| train[0].value.to_string(), |class| format!("`{class}`"));
+            return Err(TrainError::NoVariation { n: train.len(), value });
         }
-        let split = Self { train: join(train, &embeddings.ids)?, test: join(test, &embeddings.ids)? };
+        let ids = &embeddings.ids;
+        let (mut train, mut test) = (join(train, ids)?, join(test, ids)?);
+        let classes = classes::among(&labels.classes, &mut train, &mut test, ids)?;
+        let split = Self { train, test, classes };
         let finite = |frame: usize| embeddings.row(frame).iter().all(|x| x.is_finite());
         match split.train.iter().chain(&split.test).find(|sample| !finite(sample.frame)) {
             Some(sample) => Err(TrainError::NotFinite { file: embeddings.ids[sample.frame].clone() }),
             None => Ok(split),
+        }
+    }
+
+    /// What the head's file says of it, before anything was measured.
+    fn manifest(
+        &self,
+        embeddings: &EmbeddingsFile,
+        labels: &Labels,
+        options: &Options,
+        learned: &Learned,
+    ) -> Manifest {
+        let (frames, labels) = (self.train.len() as u64, Some(labels.digest.clone()));
+        Manifest {
+            format: head::FORMAT,
+            name: options.name.clone(),
+            task: options.task,
+            kind: learned.kind,
+            input: InputSpec {
+                space: embeddings.space.to_string(),
+                dim: u32::try_from(embeddings.dim).unwrap_or(u32::MAX),
+                grid: frames::grid(embeddings).filter(|_| learned.reads_grid),
+            },
+            output: Target::of(options.task, &self.classes).output(&options.unit, &self.classes),
+            interval: None,
+            uplink: embeddings.uplink.clone(),
+            trained: head::Trained { frames, labels, seed: options.seed },
+            held_out: None,
+            self_test: SelfTestTolerance { tolerance: SELF_TEST_TOLERANCE },
         }
     }
 
@@ -205,39 +245,15 @@ fn interval(residuals: &[f64], deviations: Option<&[f64]>) -> Option<IntervalOff
     offsets.map(|[lower, upper]| IntervalOffsets { level: INTERVAL_LEVEL, lower, upper })
 }
 
-fn manifest(embeddings: &EmbeddingsFile, labels: &Labels, options: &Options, learned: &Learned) -> Manifest {
-    Manifest {
-        format: head::FORMAT,
-        name: options.name.clone(),
-        task: options.task,
-        kind: learned.kind,
-        input: InputSpec {
-            space: embeddings.space.to_string(),
-            dim: u32::try_from(embeddings.dim).unwrap_or(u32::MAX),
-            grid: frames::grid(embeddings).filter(|_| learned.reads_grid),
-        },
-        output: Target::of(options.task).output(&options.unit),
-        interval: None,
-        uplink: embeddings.uplink.clone(),
-        trained: head::Trained { frames: 0, labels: Some(labels.digest.clone()), seed: options.seed },
-        held_out: None,
-        self_test: SelfTestTolerance { tolerance: SELF_TEST_TOLERANCE },
-    }
-}
-
 fn residuals(target: Target, truths: &[f64], answers: &[f64]) -> Vec<f64> {
     truths.iter().zip(answers).map(|(truth, answer)| target.residual(*truth, *answer)).collect()
 }
 
 /// The score of the held-out answers of cross-validation, beside the constant answer's in the same folds.
 fn cross_validated(target: Target, values: &[f64], residuals: &[f64], seed: u64) -> (Mae, HeldOut) {
-    let constant_errors: Vec<f64> = folds::contiguous(values.len())
-        .into_iter()
-        .flat_map(|fold| {
-            let constant = target.constant(fold.train.iter().map(|i| values[*i]));
-            fold.held.map(move |i| target.residual(values[i], constant).abs())
-        })
-        .collect();
+    let constants = folds::constant_answers(values, target);
+    let constant_errors: Vec<f64> =
+        self::residuals(target, values, &constants).into_iter().map(f64::abs).collect();
     let method = format!(
         "cross-validation over {} folds contiguous in time, {} neighbours dropped at each edge",
         folds::FOLDS,
@@ -261,7 +277,9 @@ fn tested(
             file: embeddings.ids[sample.frame].clone(),
             source: Box::new(source),
         };
-        head.run(&input).map(|prediction| prediction.value).map_err(failed)
+        head.run(&input)
+            .map(|prediction| as_label(prediction, &split.classes, &split.classes))
+            .map_err(failed)
     };
     let answers = split.test.iter().map(answer).collect::<Result<Vec<_>, _>>()?;
     let truths: Vec<f64> = split.test.iter().map(|s| s.value).collect();
@@ -275,15 +293,22 @@ fn tested(
 
 fn held_out(residuals: &[f64], baseline: f64, method: String, seed: u64) -> (Mae, HeldOut) {
     let score = score::mae(residuals, seed);
-    let held_out = HeldOut {
-        metric: "mae".to_owned(),
-        value: score.value,
-        ci95: score.ci95,
-        n: residuals.len() as u64,
-        method,
-        baseline,
-    };
+    let Mae { value, ci95: [low, high], .. } = score;
+    let (n, metric) = (residuals.len() as u64, "mae".to_owned());
+    let held_out = HeldOut { metric, value, ci95: [low, high], n, method, baseline };
     (score, held_out)
+}
+
+/// The same score as the share of right answers.
+fn accuracy(wrong: HeldOut) -> HeldOut {
+    let [low, high] = wrong.ci95;
+    HeldOut {
+        metric: "accuracy".to_owned(),
+        value: 1.0 - wrong.value,
+        ci95: [(1.0 - high).max(0.0), 1.0 - low],
+        baseline: 1.0 - wrong.baseline,
+        ..wrong
+    }
 }
 
 /// Writes a head file so that there is the old file or the whole new one, whatever happens.

@@ -49,7 +49,7 @@ impl Authority {
             return Err(PkiError::AuthorityName(name));
         }
         files::create_dir(dir)?;
-        let lock = lock(dir)?;
+        let lock = files::lock(dir)?;
         let journal = Journal::at(dir);
         for path in [dir.join("ca.pem"), dir.join("ca.key"), dir.join("crl.pem"), journal.path().into()] {
             if path.exists() {
@@ -75,7 +75,7 @@ impl Authority {
                 return Err(PkiError::NoAuthority { path, dir: dir.into() });
             }
         }
-        let lock = lock(dir)?;
+        let lock = files::lock(dir)?;
         let ca_pem = files::read(&dir.join("ca.pem"), MAX_PEM_BYTES)?;
         let key_pem = files::read(&dir.join("ca.key"), MAX_PEM_BYTES)?;
         let key = KeyPair::from_pem(&key_pem).map_err(|e| unusable(dir, &format!("ca.key: {e}")))?;
@@ -169,10 +169,4 @@ fn owns(key: &KeyPair, der: &CertificateDer<'_>) -> bool {
 
 fn unusable(dir: &Path, detail: &str) -> PkiError {
     PkiError::Unusable { dir: dir.into(), detail: detail.to_owned() }
-}
-
-fn lock(dir: &Path) -> Result<File, PkiError> {
-    let path = dir.join(".lock");
-    let open = File::options().create(true).truncate(false).write(true).open(&path);
-    open.and_then(|file| file.lock().map(|()| file)).map_err(PkiError::io("lock", path))
 }

@@ -16,7 +16,7 @@
 
 mod authority;
 mod error;
-mod files;
+pub(crate) mod files;
 mod issue;
 mod record;
 mod revoke;

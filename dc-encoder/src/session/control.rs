@@ -111,6 +111,10 @@ impl Session {
         match message {
             Ok(Some(AgentToEncoderMsg::Ping(ping))) => self.pong(ping).await,
             Ok(Some(AgentToEncoderMsg::Goodbye(goodbye))) => Err(End::new(close::OK, goodbye.to_string())),
+            Ok(Some(AgentToEncoderMsg::Head(report))) => {
+                tracing::debug!(camera = %self.hello.camera, head = %report.head, "head report");
+                Ok(())
+            }
             Ok(Some(AgentToEncoderMsg::Hello(_))) => Err(End::malformed("a second greeting")),
             Ok(None) => Err(End::new(close::OK, "the agent ended its control stream")),
             Err(error) => Err(End::of_stream(&error)),

@@ -196,7 +196,7 @@ async fn read_header(recv: &mut RecvStream) -> Result<FrameHeader, WireError> {
     let kind = read_exact_limited(recv, 1, 1).await?;
     match StreamKind::try_from(kind[0])? {
         StreamKind::Frame => expect_msg(recv, MAX_FRAME_HEADER_BYTES).await,
-        StreamKind::Control => Err(WireError::Trailing),
+        StreamKind::Control | StreamKind::Fetch | StreamKind::Operator => Err(WireError::Trailing),
     }
 }
 

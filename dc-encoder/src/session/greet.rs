@@ -49,7 +49,9 @@ async fn open_control(connection: &Connection) -> Result<(SendStream, MsgReader)
         .map_err(|error| End::malformed(format!("no control stream: {error}")))?;
     match StreamKind::try_from(kind[0]) {
         Ok(StreamKind::Control) => Ok((send, MsgReader::new(recv, MAX_CONTROL_BYTES))),
-        Ok(StreamKind::Frame) => Err(End::malformed("a frame came before the greeting")),
+        Ok(StreamKind::Frame | StreamKind::Fetch | StreamKind::Operator) => {
+            Err(End::malformed("another stream came before the greeting"))
+        }
         Err(error) => Err(End::malformed(error.to_string())),
     }
 }
@@ -57,7 +59,9 @@ async fn open_control(connection: &Connection) -> Result<(SendStream, MsgReader)
 async fn read_hello(reader: &mut MsgReader) -> Result<Hello, WireError> {
     match reader.next().await?.ok_or(WireError::Ended)? {
         AgentToEncoderMsg::Hello(hello) => Ok(hello),
-        AgentToEncoderMsg::Ping(_) | AgentToEncoderMsg::Goodbye(_) => Err(WireError::Ended),
+        AgentToEncoderMsg::Ping(_) | AgentToEncoderMsg::Goodbye(_) | AgentToEncoderMsg::Head(_) => {
+            Err(WireError::Ended)
+        }
     }
 }
 

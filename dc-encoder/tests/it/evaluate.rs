@@ -107,8 +107,11 @@ fn a_planted_signal_is_called_better_and_noise_is_not() {
     assert!(json["curves"][0]["methods"][0]["scores"][0]["mean"]["ci95"][0].is_number());
 
     let path = dir.path().join("worst.png");
-    sheet::write(&path, &bench_, curve, head).unwrap();
-    let picture = shared::image::load(&path, &shared::image::Limits::default()).unwrap();
+    let written = sheet::write(&path, &bench_, curve).unwrap();
+    let of = written.iter().map(|sheet| (sheet.labels, sheet.head.as_str()));
+    assert!(of.eq([(10, "head, linear"), (30, "head, linear"), (50, "head, linear")]), "{written:?}");
+    assert_eq!(written[1].path, dir.path().join("worst-30.png"));
+    let picture = shared::image::load(&written[1].path, &shared::image::Limits::default()).unwrap();
     assert!(picture.width > 1200 && picture.data.contains(&255), "captions are white");
 
     let bad = measure(&bench(dir.path(), &embeddings(&values, false)).unwrap(), &plan());
@@ -215,20 +218,20 @@ fn two_heads_are_compared_frame_by_frame() {
     }
     let poor = head(Task::Count, &file, &shuffled, "0..50");
     let rows = &labels.rows[55..];
-    let better = compare([&good, &poor], &file, rows, 1).unwrap();
+    let better = compare([&good, &poor], &file, (rows, &[]), 1).unwrap();
     assert!(better.advantage.ci95[0] > 0.0 && better.to_string().ends_with("A is better\n"), "{better}");
-    assert!(compare([&poor, &good], &file, rows, 1).unwrap().to_string().ends_with("B is better\n"));
-    let same = compare([&good, &good], &file, rows, 1).unwrap();
+    assert!(compare([&poor, &good], &file, (rows, &[]), 1).unwrap().to_string().ends_with("B is better\n"));
+    let same = compare([&good, &good], &file, (rows, &[]), 1).unwrap();
     assert!(same.advantage.value == 0.0 && same.to_string().contains("no difference is shown"));
 
     let minutes: Vec<f64> = (0..FRAMES).map(|i| i as f64 * 3.0).collect();
     let day = folder("time-of-day", &minutes);
     let day = Labels::read(&day.path().join("labels.csv"), Task::TimeOfDay).unwrap();
     let clock = head(Task::TimeOfDay, &file, &day, "0..50");
-    let error = compare([&good, &clock], &file, rows, 1).unwrap_err().to_string();
+    let error = compare([&good, &clock], &file, (rows, &[]), 1).unwrap_err().to_string();
     assert!(error.contains("answers count") && error.contains("answers time of day"), "{error}");
     let elsewhere = EmbeddingsFile { space: SpaceId([1; 32]), ..file };
-    let error = compare([&good, &good], &elsewhere, rows, 1).unwrap_err().to_string();
+    let error = compare([&good, &good], &elsewhere, (rows, &[]), 1).unwrap_err().to_string();
     assert!(error.contains("space"), "{error}");
 }
 

@@ -90,7 +90,7 @@ pub fn labels(task: Task, values: &[f64]) -> Labels {
     read(&text, task).unwrap()
 }
 
-fn read(text: &str, task: Task) -> Result<Labels, String> {
+pub fn read(text: &str, task: Task) -> Result<Labels, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("labels");
     std::fs::write(&path, text).unwrap();

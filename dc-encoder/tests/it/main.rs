@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod calibrate;
+mod commands;
 mod cpu;
 mod embed;
 mod evaluate;
+mod head_classes;
 mod head_kinds;
 mod heads;
+mod keys;
 mod model;
 mod pki;
 mod pretrain;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use shared::head::Task;
 use shared::image::{Limits, jpeg};
 use shared::tls::{Identity, Role};
 
@@ -97,8 +98,9 @@ pub(super) fn heads(settings: &Settings) -> (Vec<Loaded>, Vec<Item>) {
 fn head(loaded: &Loaded, settings: &Settings) -> Vec<Item> {
     let manifest = loaded.head.manifest();
     let name = format!("head {}", manifest.name);
-    let score = manifest.held_out.as_ref().map_or_else(String::new, |score| {
-        format!(", held-out {} {:.3} {}", score.metric, score.value, manifest.output.unit)
+    let score = manifest.held_out.as_ref().map_or_else(String::new, |score| match manifest.task {
+        Task::Class => format!(", held-out {} {:.1} %", score.metric, 100.0 * score.value),
+        _ => format!(", held-out {} {:.3} {}", score.metric, score.value, manifest.output.unit),
     });
     let words = format!("release {}, self-test passed{score}", loaded.info.release);
     let mut items = vec![Item::ok(&name, words)];

@@ -72,8 +72,14 @@ mod tests {
     fn answer(seq: u64) -> Answer {
         Answer {
             frame: FrameInfo { camera: "a".into(), seq, captured_at: jiff::Timestamp::UNIX_EPOCH, id: None },
-            head: Arc::new(HeadInfo { name: "n".into(), release: "r".into(), unit: "u".into() }),
+            head: Arc::new(HeadInfo {
+                name: "n".into(),
+                release: "r".into(),
+                unit: "u".into(),
+                classes: Vec::new(),
+            }),
             value: 1.0,
+            class: None,
             interval: None,
             stale: false,
             age: Duration::ZERO,

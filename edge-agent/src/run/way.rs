@@ -183,6 +183,7 @@ impl Way {
                     frame: frame.info.clone(),
                     head,
                     value: prediction.value,
+                    class: prediction.class,
                     interval: prediction.interval,
                     stale: false,
                     age: frame.ready.elapsed(),

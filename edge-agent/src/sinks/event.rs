@@ -27,6 +27,8 @@ pub struct HeadInfo {
     pub release: String,
     /// Unit of its values.
     pub unit: String,
+    /// Names of its classes; empty for a head that answers with a number.
+    pub classes: Vec<String>,
 }
 
 /// Where a frame's time went. The encoder's own stages come with its reply; `network` is what remains.
@@ -82,8 +84,10 @@ pub struct Answer {
     pub frame: FrameInfo,
     /// The head.
     pub head: Arc<HeadInfo>,
-    /// The answer, in the head's unit.
+    /// The answer, in the head's unit; for a class its probability.
     pub value: f64,
+    /// Place of the answer among the head's classes.
+    pub class: Option<usize>,
     /// Range that holds the true value with the head's stated probability.
     pub interval: Option<[f64; 2]>,
     /// Repeated, because no newer answer came.
@@ -92,4 +96,12 @@ pub struct Answer {
     pub age: Duration,
     /// Where the time went.
     pub stages: Stages,
+}
+
+impl Answer {
+    /// Name of the class that was answered.
+    #[must_use]
+    pub fn class_name(&self) -> Option<&str> {
+        self.head.classes.get(self.class?).map(String::as_str)
+    }
 }

@@ -41,6 +41,8 @@ struct AnswerLine<'a> {
     release: &'a str,
     value: f64,
     unit: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'a str>,
     interval: Option<[f64; 2]>,
     stale: bool,
     age_ms: f64,
@@ -96,6 +98,7 @@ impl<'a> From<&'a Answer> for AnswerLine<'a> {
             release: &answer.head.release,
             value: answer.value,
             unit: &answer.head.unit,
+            class: answer.class_name(),
             interval: answer.interval,
             stale: answer.stale,
             age_ms: millis(answer.age),

@@ -19,8 +19,10 @@ fn answer(stale: bool) -> Event {
             name: "people-count".into(),
             release: "0123456789ab".into(),
             unit: "people".into(),
+            classes: Vec::new(),
         }),
         value: 4.25,
+        class: None,
         interval: Some([3.0, 5.5]),
         stale,
         age: Duration::from_micros(87_654),
@@ -53,6 +55,24 @@ fn json_keys_are_these_in_this_order() {
             .to_owned()
             + r#""head":"people-count","release":"0123456789ab","error":"no \"grid\""}"#
     );
+}
+
+#[test]
+fn a_class_is_named_beside_its_probability() {
+    let Event::Answer(plain) = answer(false) else { unreachable!() };
+    let head = HeadInfo {
+        name: "weather".into(),
+        release: "0123456789ab".into(),
+        unit: "probability".into(),
+        classes: vec!["clear".into(), "fog".into()],
+    };
+    let fog = Answer { head: Arc::new(head), value: 0.875, class: Some(1), interval: None, ..plain };
+    let json: serde_json::Value = serde_json::from_str(&json::line(&Event::Answer(fog.clone()))).unwrap();
+    assert_eq!(
+        (json["value"].as_f64(), json["class"].as_str(), json["unit"].as_str()),
+        (Some(0.875), Some("fog"), Some("probability"))
+    );
+    assert!(text::line(&Event::Answer(fog)).ends_with("  weather: fog (88 %)  88 ms"));
 }
 
 #[test]

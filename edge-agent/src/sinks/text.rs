@@ -28,5 +28,9 @@ fn answer_line(answer: &Answer) -> String {
     } else {
         format!("{:.0} ms", age.as_secs_f64() * 1e3)
     };
-    format!("{}  {}: {value:.1} {}{range}  {age}", start(frame), head.name, head.unit)
+    let said = match answer.class_name() {
+        Some(class) => format!("{class} ({:.0} %)", 100.0 * value),
+        None => format!("{value:.1} {}{range}", head.unit),
+    };
+    format!("{}  {}: {said}  {age}", start(frame), head.name)
 }

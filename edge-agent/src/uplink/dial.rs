@@ -241,9 +241,12 @@ async fn greet(connected: &Connected, hello: AgentToEncoderMsg) -> Result<(Welco
         Ok(Some(EncoderToAgentMsg::Welcome(welcome))) => Ok((welcome, Control { send, reader })),
         Ok(Some(EncoderToAgentMsg::Refused(refused))) => Err(refusal(peer, &refused)),
         Ok(Some(EncoderToAgentMsg::Goodbye(goodbye))) => Err(soon(format!("{peer} said goodbye: {goodbye}"))),
-        Ok(Some(EncoderToAgentMsg::Pong(_)) | None) => {
-            Err(soon(format!("{peer} did not greet. Check that the port belongs to a dc-encoder")))
-        }
+        Ok(
+            Some(
+                EncoderToAgentMsg::Pong(_) | EncoderToAgentMsg::KeyRing { .. } | EncoderToAgentMsg::Wanted(_),
+            )
+            | None,
+        ) => Err(soon(format!("{peer} did not greet. Check that the port belongs to a dc-encoder"))),
         Err(error) => Err(failed(said.err().filter(|_| !error.is_connection_gone()).unwrap_or(error))),
     }
 }

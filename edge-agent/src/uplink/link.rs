@@ -212,6 +212,10 @@ async fn accompany(session: &Session, mut control: Control, stop: &mut oneshot::
                     heard = Instant::now();
                     tracing::debug!(id = pong.id, rtt = ?session.connection().rtt(), "pong");
                 }
+                Ok(Some(EncoderToAgentMsg::KeyRing { .. } | EncoderToAgentMsg::Wanted(_))) => {
+                    heard = Instant::now();
+                    tracing::debug!("a head is wanted here, and this agent only runs those it was started with");
+                }
                 Ok(Some(EncoderToAgentMsg::Goodbye(goodbye))) => return said_goodbye(session, &goodbye, control),
                 other => return Ended::Lost(broken(session, other)),
             },

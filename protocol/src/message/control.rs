@@ -7,10 +7,13 @@ use bincode::{Decode, Encode};
 use crate::{
     CodecError, SpaceId,
     limits::{
-        MAX_CONTROL_BYTES, MAX_DIM, MAX_FRAME_BYTES, MAX_ROWS, MAX_SIDE, MAX_SPACES, check_name, check_range,
-        check_text, clip,
+        MAX_CONTROL_BYTES, MAX_DIM, MAX_DOCUMENT_BYTES, MAX_FRAME_BYTES, MAX_ROWS, MAX_SIDE, MAX_SPACES,
+        check_document, check_name, check_range, check_text, clip,
     },
-    message::Message,
+    message::{
+        Message,
+        head::{HeadReport, Wanted},
+    },
 };
 
 /// What a bidirectional stream is for: its first byte.
@@ -21,6 +24,10 @@ pub enum StreamKind {
     Control = 0,
     /// One frame and its reply.
     Frame = 1,
+    /// The bytes of one head release.
+    Fetch = 2,
+    /// One [`OperatorRequestMsg`](crate::OperatorRequestMsg) and its replies; for operators' certificates only.
+    Operator = 3,
 }
 
 impl TryFrom<u8> for StreamKind {
@@ -30,6 +37,8 @@ impl TryFrom<u8> for StreamKind {
         match byte {
             0 => Ok(Self::Control),
             1 => Ok(Self::Frame),
+            2 => Ok(Self::Fetch),
+            3 => Ok(Self::Operator),
             found => Err(CodecError::UnknownStreamKind { found }),
         }
     }
@@ -52,7 +61,7 @@ pub struct Hello {
 }
 
 /// What an agent says on the control stream.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[repr(u32)]
 pub enum AgentToEncoderMsg {
     /// First message.
@@ -61,6 +70,8 @@ pub enum AgentToEncoderMsg {
     Ping(Ping) = 1,
     /// Last message.
     Goodbye(Goodbye) = 2,
+    /// How one head is doing: after every change, and now and then.
+    Head(HeadReport) = 3,
 }
 
 /// Shape of the latent-token grid. Tokens are ordered row after row.
@@ -269,6 +280,13 @@ pub enum EncoderToAgentMsg {
     Pong(Pong) = 2,
     /// Last message.
     Goodbye(Goodbye) = 3,
+    /// The current key ring, as signed: before the first [`Wanted`], and when it changes.
+    KeyRing {
+        /// The signed document, at most [`MAX_DOCUMENT_BYTES`].
+        document: Vec<u8>,
+    } = 4,
+    /// What a channel wants of this camera: all that concern it after the welcome, then changes.
+    Wanted(Wanted) = 5,
 }
 
 impl Message for AgentToEncoderMsg {
@@ -280,6 +298,7 @@ impl Message for AgentToEncoderMsg {
             Self::Hello(hello) => hello.validate(),
             Self::Ping(_) => Ok(()),
             Self::Goodbye(goodbye) => check_text("goodbye message", &goodbye.message),
+            Self::Head(report) => report.validate(),
         }
     }
 }
@@ -294,6 +313,8 @@ impl Message for EncoderToAgentMsg {
             Self::Refused(refused) => check_text("refusal message", &refused.message),
             Self::Pong(_) => Ok(()),
             Self::Goodbye(goodbye) => check_text("goodbye message", &goodbye.message),
+            Self::KeyRing { document } => check_document("bytes of a key ring", document, MAX_DOCUMENT_BYTES),
+            Self::Wanted(wanted) => wanted.validate(),
         }
     }
 }

@@ -1,7 +1,10 @@
-//! The messages, in the order a session uses them: `control`, then `frame`.
+//! The messages, in the order a session uses them: `control`, `frame`, `head`, and an
+//! operator's: `operate`.
 
 pub mod control;
 pub mod frame;
+pub mod head;
+pub mod operate;
 
 use bincode::{Decode, Encode};
 

@@ -3,7 +3,10 @@
 use std::fmt::Debug;
 
 use bincode::{Decode, Encode, config};
-use protocol::{CodecError, DropReason, Encoding, GoodbyeReason, RefuseCode, RejectCode, StreamKind};
+use protocol::{
+    CodecError, DropReason, Encoding, FetchCode, GoodbyeReason, OperatorCode, RefuseCode, RejectCode,
+    RolloutAction, RolloutPhase, StreamKind,
+};
 
 /// `pinned` are all variants, in order from 0: the byte after them must be unknown. A new variant turns this
 /// red until it is appended here.
@@ -37,14 +40,28 @@ fn are_pinned() {
         use RejectCode::*;
         check(&[Malformed, TooLarge, NotJpeg, Truncated, TooManyPixels, Internal, TokensUnavailable]);
     }
+    {
+        use FetchCode::*;
+        check(&[Unknown, NotAssigned, Offset, Malformed, Internal]);
+    }
+    {
+        use OperatorCode::*;
+        check(&[Role, Signature, Head, Unknown, Conflict, Malformed, Internal]);
+    }
+    check(&[RolloutAction::Hold, RolloutAction::Resume, RolloutAction::Abort, RolloutAction::Promote]);
+    {
+        use RolloutPhase::*;
+        check(&[Soaking, Held, Stopped, Aborted, Done]);
+    }
 }
 
 #[test]
 fn of_streams_are_pinned() {
-    assert_eq!((StreamKind::Control as u8, StreamKind::Frame as u8), (0, 1));
-    assert_eq!(StreamKind::try_from(0), Ok(StreamKind::Control));
-    assert_eq!(StreamKind::try_from(1), Ok(StreamKind::Frame));
-    assert_eq!(StreamKind::try_from(2), Err(CodecError::UnknownStreamKind { found: 2 }));
+    let kinds = [StreamKind::Control, StreamKind::Frame, StreamKind::Fetch, StreamKind::Operator];
+    for (number, kind) in (0u8..).zip(kinds) {
+        assert_eq!((kind as u8, StreamKind::try_from(number)), (number, Ok(kind)));
+    }
+    assert_eq!(StreamKind::try_from(4), Err(CodecError::UnknownStreamKind { found: 4 }));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The format, pinned: these bytes never change while the version is 1.
+//! The format, pinned: these bytes never change while the version is 2.
 
 use crate::samples::{self, Any};
 
@@ -6,6 +6,9 @@ use crate::samples::{self, Any};
 macro_rules! space {
     (00) => {
         "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+    };
+    (01) => {
+        "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20"
     };
     (20) => {
         "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
@@ -33,13 +36,13 @@ macro_rules! welcome {
 #[rustfmt::skip]
 const GOLDEN: &[(&str, &str)] = &[
     ("hello", concat!(
-        "64000000 00 01 10656467652d6167656e7420302e312e30 fdefcdab8967452301 06706cc3a4747a 02 ",
+        "64000000 00 02 10656467652d6167656e7420302e312e30 fdefcdab8967452301 06706cc3a4747a 02 ",
         space!(00), space!(20),
     )),
     ("ping", "0b000000 01 09 fd01401e18240a0600"),
     ("agent-goodbye", "08000000 02 03 056e65776572"),
-    ("welcome", welcome!("60000000 00 01", "fb0002 00 fbc003 fb4002 fc00008000 fc0040fa01 04")),
-    ("welcome-grid", welcome!("65000000 00 01", "fb0002 01 0c 14 fb0002 fbc003 fb4002 fc00008000 fc0040fa01 04")),
+    ("welcome", welcome!("60000000 00 02", "fb0002 00 fbc003 fb4002 fc00008000 fc0040fa01 04")),
+    ("welcome-grid", welcome!("65000000 00 02", "fb0002 01 0c 14 fb0002 fbc003 fb4002 fc00008000 fc0040fa01 04")),
     ("refused", "05000000 01 01 026e6f"),
     ("pong", "14000000 02 09 fd02401e18240a0600 fd03401e18240a0600"),
     ("encoder-goodbye", "08000000 03 03 056e65776572"),
@@ -56,6 +59,30 @@ const GOLDEN: &[(&str, &str)] = &[
     )),
     ("dropped", "0d000000 01 08 01 fa fbfb00 fc00000100 01"),
     ("rejected", "0f000000 02 09 04 0b3330303030783330303030"),
+    ("head-report", concat!(
+        "76000000 03 05636f756e74 0c636f756e7440737461626c65 07 01", space!(00), "01", space!(20),
+        "01 00 026e6f fbfb00 fc00000100 02 03 000000000000f03f 0000000000000440",
+    )),
+    ("key-ring", "05000000 04 03090807"),
+    ("wanted", "06000000 05 03010203 fa"),
+    ("fetch", concat!("25000000", space!(00), "fc00000100")),
+    ("fetch-found", "07000000 00 fb204e 020405"),
+    ("fetch-refused", "05000000 01 02 026e6f"),
+    ("publish", concat!("27000000 00", space!(00), "fb204e 020405")),
+    ("take-key-ring", "05000000 01 03090807"),
+    ("assign", "05000000 02 03010203"),
+    ("steer", "07000000 03 03614062 09 02"),
+    ("channel", "05000000 04 03614062"),
+    ("status", "0d000000 05 03614062 07706c617a612d2a"),
+    ("done", "0b000000 00 09776173207468657265"),
+    ("operator-refused", "05000000 01 04 026e6f"),
+    ("channel-state", "16000000 02 03614062 020102 64 02 026e6f fd00803c3048140c00"),
+    ("history", concat!("31000000 03 09", space!(40), "01 03616461 0861737369676e6564 01")),
+    ("camera-head", concat!(
+        "93000000 04 07706c617a612d31 01 fb2c01  05636f756e74 0c636f756e7440737461626c65 07 00 01", space!(20),
+        "01 01", space!(01), "026e6f fbfb00 fc00000100 02 03 000000000000f03f 0000000000000440  ",
+        "00 0000000000000000 0000000000000000",
+    )),
 ];
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -89,8 +116,11 @@ fn every_variant_is_read_as_pinned() {
 /// A new variant must get a sample: this match stops compiling without it.
 #[test]
 fn the_samples_cover_every_variant() {
-    use protocol::{AgentToEncoderMsg as A, EncoderToAgentMsg as E, FrameReplyMsg as R};
-    let mut seen = [false; 11];
+    use protocol::{
+        AgentToEncoderMsg as A, EncoderToAgentMsg as E, FetchReplyMsg as F, FrameReplyMsg as R,
+        OperatorReplyMsg as P, OperatorRequestMsg as O,
+    };
+    let mut seen = [false; 28];
     for (_, message) in samples::all() {
         let variant = match message {
             Any::Agent(A::Hello(_)) => 0,
@@ -104,14 +134,31 @@ fn the_samples_cover_every_variant() {
             Any::Reply(R::Answer(_)) => 8,
             Any::Reply(R::Dropped { .. }) => 9,
             Any::Reply(R::Rejected { .. }) => 10,
+            Any::Agent(A::Head(_)) => 11,
+            Any::Encoder(E::KeyRing { .. }) => 12,
+            Any::Encoder(E::Wanted(_)) => 13,
+            Any::Fetch(_) => 14,
+            Any::Fetched(F::Found { .. }) => 15,
+            Any::Fetched(F::Refused { .. }) => 16,
+            Any::Operator(O::Publish { .. }) => 17,
+            Any::Operator(O::KeyRing { .. }) => 18,
+            Any::Operator(O::Assign { .. }) => 19,
+            Any::Operator(O::Rollout { .. }) => 20,
+            Any::Operator(O::Channel { .. }) => 21,
+            Any::Operator(O::Status { .. }) => 22,
+            Any::Operated(P::Done { .. }) => 23,
+            Any::Operated(P::Refused { .. }) => 24,
+            Any::Operated(P::Channel(_)) => 25,
+            Any::Operated(P::History(_)) => 26,
+            Any::Operated(P::Head(_)) => 27,
         };
         seen[variant] = true;
     }
-    assert_eq!(seen, [true; 11]);
+    assert_eq!(seen, [true; 28]);
 }
 
 #[test]
 fn names_of_the_protocol() {
-    assert_eq!(protocol::ALPN, b"fth/1");
-    assert_eq!(protocol::VERSION, 1);
+    assert_eq!(protocol::ALPN, b"fth/2");
+    assert_eq!(protocol::VERSION, 2);
 }

@@ -6,11 +6,14 @@ mod deframer;
 mod discriminants;
 mod golden;
 mod hostile;
+mod limits_heads;
 mod mirror;
 mod roundtrip;
 mod samples;
+mod samples_heads;
 mod seeds;
 mod strategies;
+mod strategies_heads;
 
 /// What the fuzz target runs.
 #[path = "../../fuzz/entry.rs"]

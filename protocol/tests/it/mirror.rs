@@ -17,7 +17,7 @@ use crate::{
 macro_rules! mirror_struct {
     ($name:ident { $($field:ident: $type:ty),* }) => {
         #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-        struct $name { $($field: $type),* }
+        pub(crate) struct $name { $($field: $type),* }
 
         impl From<p::$name> for $name {
             fn from(original: p::$name) -> Self {
@@ -31,7 +31,7 @@ macro_rules! mirror_struct {
 macro_rules! mirror_enum {
     ($name:ident { $($plain:ident),* }) => {
         #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-        enum $name { $($plain),* }
+        pub(crate) enum $name { $($plain),* }
 
         impl From<p::$name> for $name {
             fn from(original: p::$name) -> Self {
@@ -41,7 +41,7 @@ macro_rules! mirror_enum {
     };
     ($name:ident { $($variant:ident($inner:ident)),* }) => {
         #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-        enum $name { $($variant($inner)),* }
+        pub(crate) enum $name { $($variant($inner)),* }
 
         impl From<p::$name> for $name {
             fn from(original: p::$name) -> Self {
@@ -50,6 +50,9 @@ macro_rules! mirror_enum {
         }
     };
 }
+
+mod heads;
+use heads::*;
 
 mirror_struct!(Ping { id: u64, sent_us: u64 });
 mirror_struct!(Pong { id: u64, received_us: u64, sent_us: u64 });
@@ -73,11 +76,10 @@ mirror_enum!(RejectCode {
     Internal,
     TokensUnavailable
 });
-mirror_enum!(AgentToEncoderMsg { Hello(Hello), Ping(Ping), Goodbye(Goodbye) });
-mirror_enum!(EncoderToAgentMsg { Welcome(Welcome), Refused(Refused), Pong(Pong), Goodbye(Goodbye) });
+mirror_enum!(AgentToEncoderMsg { Hello(Hello), Ping(Ping), Goodbye(Goodbye), Head(HeadReport) });
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-struct Hello {
+pub(crate) struct Hello {
     version: u16,
     agent: String,
     instance: u64,
@@ -86,7 +88,7 @@ struct Hello {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-struct Welcome {
+pub(crate) struct Welcome {
     version: u16,
     server: String,
     model: String,
@@ -99,7 +101,7 @@ struct Welcome {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-struct FrameHeader {
+pub(crate) struct FrameHeader {
     seq: u64,
     captured_at_us: i64,
     deadline_ms: u32,
@@ -109,7 +111,7 @@ struct FrameHeader {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-struct Answer {
+pub(crate) struct Answer {
     seq: u64,
     timings: ServerTimings,
     batch: u16,
@@ -118,7 +120,7 @@ struct Answer {
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
-enum FrameReplyMsg {
+pub(crate) enum FrameReplyMsg {
     Answer(Answer),
     Dropped { seq: u64, reason: DropReason, timings: ServerTimings },
     Rejected { seq: u64, code: RejectCode, message: String },
@@ -165,6 +167,29 @@ impl From<p::FrameReplyMsg> for FrameReplyMsg {
     }
 }
 
+#[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
+pub(crate) enum EncoderToAgentMsg {
+    Welcome(Welcome),
+    Refused(Refused),
+    Pong(Pong),
+    Goodbye(Goodbye),
+    KeyRing { document: Vec<u8> },
+    Wanted(Wanted),
+}
+
+impl From<p::EncoderToAgentMsg> for EncoderToAgentMsg {
+    fn from(original: p::EncoderToAgentMsg) -> Self {
+        match original {
+            p::EncoderToAgentMsg::Welcome(inner) => Self::Welcome(inner.into()),
+            p::EncoderToAgentMsg::Refused(inner) => Self::Refused(inner.into()),
+            p::EncoderToAgentMsg::Pong(inner) => Self::Pong(inner.into()),
+            p::EncoderToAgentMsg::Goodbye(inner) => Self::Goodbye(inner.into()),
+            p::EncoderToAgentMsg::KeyRing { document } => Self::KeyRing { document },
+            p::EncoderToAgentMsg::Wanted(inner) => Self::Wanted(inner.into()),
+        }
+    }
+}
+
 macro_rules! check {
     ($mirror:ident, $original:expr, $body:expr) => {{
         let config = Configuration::default().with_varint_encoding();
@@ -182,6 +207,10 @@ fn check(message: Any) {
         Any::Encoder(message) => check!(EncoderToAgentMsg, message, body),
         Any::Header(message) => check!(FrameHeader, message, body),
         Any::Reply(message) => check!(FrameReplyMsg, message, body),
+        Any::Fetch(message) => check!(FetchRequest, message, body),
+        Any::Fetched(message) => check!(FetchReplyMsg, message, body),
+        Any::Operator(message) => check!(OperatorRequestMsg, message, body),
+        Any::Operated(message) => check!(OperatorReplyMsg, message, body),
     }
 }
 

@@ -1,9 +1,10 @@
 //! One message of every variant, with values that a mix-up of fields would show.
 
 use protocol::{
-    AgentToEncoderMsg, Answer, CodecError, DropReason, EncoderToAgentMsg, Encoding, FrameHeader,
-    FrameReplyMsg, Goodbye, GoodbyeReason, GridShape, Hello, InputSize, Message, Ping, Pong, RefuseCode,
-    Refused, RejectCode, ServerTimings, SessionLimits, SpaceId, Welcome, WireTensor, codec,
+    AgentToEncoderMsg, Answer, CodecError, DropReason, EncoderToAgentMsg, Encoding, FetchReplyMsg,
+    FetchRequest, FrameHeader, FrameReplyMsg, Goodbye, GoodbyeReason, GridShape, Hello, InputSize, Message,
+    OperatorReplyMsg, OperatorRequestMsg, Ping, Pong, RefuseCode, Refused, RejectCode, ServerTimings,
+    SessionLimits, SpaceId, Welcome, WireTensor, codec,
 };
 
 /// Any message, so that a test can go through all of them.
@@ -13,6 +14,10 @@ pub(crate) enum Any {
     Encoder(EncoderToAgentMsg),
     Header(FrameHeader),
     Reply(FrameReplyMsg),
+    Fetch(FetchRequest),
+    Fetched(FetchReplyMsg),
+    Operator(OperatorRequestMsg),
+    Operated(OperatorReplyMsg),
 }
 
 /// Which type of message bytes are read as.
@@ -22,10 +27,23 @@ pub(crate) enum Kind {
     Encoder,
     Header,
     Reply,
+    Fetch,
+    Fetched,
+    Operator,
+    Operated,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Agent, Self::Encoder, Self::Header, Self::Reply];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Agent,
+        Self::Encoder,
+        Self::Header,
+        Self::Reply,
+        Self::Fetch,
+        Self::Fetched,
+        Self::Operator,
+        Self::Operated,
+    ];
 
     pub(crate) fn decode(self, body: &[u8]) -> Result<Any, CodecError> {
         match self {
@@ -33,6 +51,10 @@ impl Kind {
             Self::Encoder => codec::decode_exact(body, usize::MAX).map(Any::Encoder),
             Self::Header => codec::decode_exact(body, usize::MAX).map(Any::Header),
             Self::Reply => codec::decode_exact(body, usize::MAX).map(Any::Reply),
+            Self::Fetch => codec::decode_exact(body, usize::MAX).map(Any::Fetch),
+            Self::Fetched => codec::decode_exact(body, usize::MAX).map(Any::Fetched),
+            Self::Operator => codec::decode_exact(body, usize::MAX).map(Any::Operator),
+            Self::Operated => codec::decode_exact(body, usize::MAX).map(Any::Operated),
         }
     }
 
@@ -42,6 +64,10 @@ impl Kind {
             Self::Encoder => EncoderToAgentMsg::MAX_BYTES,
             Self::Header => FrameHeader::MAX_BYTES,
             Self::Reply => FrameReplyMsg::MAX_BYTES,
+            Self::Fetch => FetchRequest::MAX_BYTES,
+            Self::Fetched => FetchReplyMsg::MAX_BYTES,
+            Self::Operator => OperatorRequestMsg::MAX_BYTES,
+            Self::Operated => OperatorReplyMsg::MAX_BYTES,
         }
     }
 }
@@ -53,6 +79,10 @@ impl Any {
             Self::Encoder(_) => Kind::Encoder,
             Self::Header(_) => Kind::Header,
             Self::Reply(_) => Kind::Reply,
+            Self::Fetch(_) => Kind::Fetch,
+            Self::Fetched(_) => Kind::Fetched,
+            Self::Operator(_) => Kind::Operator,
+            Self::Operated(_) => Kind::Operated,
         }
     }
 
@@ -63,6 +93,10 @@ impl Any {
             Self::Encoder(message) => codec::encode(message, limit),
             Self::Header(message) => codec::encode(message, limit),
             Self::Reply(message) => codec::encode(message, limit),
+            Self::Fetch(message) => codec::encode(message, limit),
+            Self::Fetched(message) => codec::encode(message, limit),
+            Self::Operator(message) => codec::encode(message, limit),
+            Self::Operated(message) => codec::encode(message, limit),
         }
     }
 
@@ -81,7 +115,7 @@ pub(crate) fn timings() -> ServerTimings {
 
 fn welcome(grid: Option<GridShape>) -> Welcome {
     Welcome {
-        version: 1,
+        version: 2,
         server: "dc-encoder 0.1.0".into(),
         model: "seed-80m".into(),
         note: "random weights".into(),
@@ -101,7 +135,7 @@ fn answer(embedding: WireTensor, tokens: Option<WireTensor>) -> Any {
 /// Every variant of every message, by name.
 pub(crate) fn all() -> Vec<(&'static str, Any)> {
     let hello = Hello {
-        version: 1,
+        version: 2,
         agent: "edge-agent 0.1.0".into(),
         instance: 0x0123_4567_89ab_cdef,
         camera: "plätz".into(),
@@ -140,7 +174,7 @@ pub(crate) fn all() -> Vec<(&'static str, Any)> {
     let rejected =
         FrameReplyMsg::Rejected { seq: 9, code: RejectCode::TooManyPixels, message: "30000x30000".into() };
     let grid = GridShape { rows: 12, cols: 20, dim: 512 };
-    vec![
+    let mut all = vec![
         ("hello", Any::Agent(AgentToEncoderMsg::Hello(hello))),
         ("ping", Any::Agent(AgentToEncoderMsg::Ping(ping))),
         ("agent-goodbye", Any::Agent(AgentToEncoderMsg::Goodbye(goodbye.clone()))),
@@ -156,5 +190,7 @@ pub(crate) fn all() -> Vec<(&'static str, Any)> {
         ("answer-f32-int8", answer(f32, Some(int8))),
         ("dropped", Any::Reply(dropped)),
         ("rejected", Any::Reply(rejected)),
-    ]
+    ];
+    all.extend(crate::samples_heads::all());
+    all
 }

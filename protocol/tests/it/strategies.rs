@@ -8,7 +8,7 @@ use protocol::{
     limits::{MAX_DIM, MAX_FRAME_BYTES, MAX_NAME_BYTES, MAX_SIDE, MAX_SPACES, MAX_STRING_BYTES},
 };
 
-use crate::samples::Any;
+use crate::{samples::Any, strategies_heads as heads};
 
 /// Every variant of every message, all values within the limits.
 pub(crate) fn message() -> impl Strategy<Value = Any> {
@@ -17,6 +17,10 @@ pub(crate) fn message() -> impl Strategy<Value = Any> {
         encoder().prop_map(Any::Encoder),
         header().prop_map(Any::Header),
         reply().prop_map(Any::Reply),
+        heads::fetch().prop_map(Any::Fetch),
+        heads::fetched().prop_map(Any::Fetched),
+        heads::request().prop_map(Any::Operator),
+        heads::reply().prop_map(Any::Operated),
     ]
 }
 
@@ -29,6 +33,7 @@ fn agent() -> impl Strategy<Value = AgentToEncoderMsg> {
         hello.prop_map(AgentToEncoderMsg::Hello),
         ping.prop_map(AgentToEncoderMsg::Ping),
         goodbye().prop_map(AgentToEncoderMsg::Goodbye),
+        heads::report().prop_map(AgentToEncoderMsg::Head),
     ]
 }
 
@@ -41,6 +46,8 @@ fn encoder() -> impl Strategy<Value = EncoderToAgentMsg> {
         refused.prop_map(EncoderToAgentMsg::Refused),
         pong.prop_map(EncoderToAgentMsg::Pong),
         goodbye().prop_map(EncoderToAgentMsg::Goodbye),
+        heads::document().prop_map(|document| EncoderToAgentMsg::KeyRing { document }),
+        heads::wanted().prop_map(EncoderToAgentMsg::Wanted),
     ]
 }
 
@@ -122,11 +129,11 @@ fn space() -> impl Strategy<Value = SpaceId> {
     any::<[u8; 32]>().prop_map(SpaceId)
 }
 
-fn name() -> impl Strategy<Value = String> {
+pub(crate) fn name() -> impl Strategy<Value = String> {
     "[ -~äß水🎥]{0,40}".prop_filter("short enough", |name| name.len() <= MAX_NAME_BYTES)
 }
 
-fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     "\\PC{0,300}".prop_filter("short enough", |text| text.len() <= MAX_STRING_BYTES)
 }
 

@@ -34,5 +34,11 @@ pub const MAX_THRESHOLDS: u32 = 64;
 /// Most frames a kernel head is likened to; their pairs take 4 MB.
 pub const MAX_SUPPORT: u32 = 1 << 10;
 
+/// Most classes of a head; hundreds of labels tell no more apart.
+pub const MAX_CLASSES: usize = 16;
+
+/// Longest name of a class in characters; it stands in every answer.
+pub const MAX_CLASS_CHARS: usize = 32;
+
 /// Longest name of a head in characters.
 pub const MAX_NAME_CHARS: usize = 64;

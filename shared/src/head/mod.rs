@@ -6,6 +6,7 @@
 //! ```
 //! A head is read and written here, and run here, on the CPU. Training is `dc-encoder`'s.
 
+mod combine;
 mod departures;
 mod error;
 mod file;
@@ -22,8 +23,8 @@ pub use departures::{fired_by_row, largest_departures};
 pub use error::{HeadError, LoadError, SpaceMismatch};
 pub use file::{TensorData, write};
 pub use manifest::{
-    FORMAT, Grid, HeldOut, Input as InputSpec, IntervalOffsets, Kind, Likeness, Manifest, Output, OutputKind,
-    Response, SelfTestTolerance, Task, Tokens, Trained, Trees,
+    Combine, FORMAT, Grid, HeldOut, Input as InputSpec, IntervalOffsets, Kind, Likeness, Manifest, Output,
+    OutputKind, Response, SelfTestTolerance, Task, Tokens, Trained, Trees, is_class_name,
 };
 pub use maps::{MapShape, pyramid, scales};
 pub use network::{append_rms, respond};

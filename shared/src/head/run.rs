@@ -29,8 +29,10 @@ pub struct Input<'a> {
 /// A head's answer for one frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prediction {
-    /// The value, in the manifest's unit; in `[0, period)` for circular outputs.
+    /// The value, in the manifest's unit; in `[0, period)` for circular outputs, the probability of `class` for classes.
     pub value: f64,
+    /// Place of the answer among the manifest's classes.
+    pub class: Option<usize>,
     /// Where the true value lies with the manifest's stated probability. For a circular output the range runs
     /// from the first to the second number upwards, through the wrap when the first is larger.
     pub interval: Option<[f64; 2]>,
@@ -232,15 +234,15 @@ fn decode(manifest: &Manifest, outputs: &[f32], offsets: Option<IntervalOffsets>
     if !outputs.iter().all(|x| x.is_finite()) {
         return None;
     }
-    match (manifest.output.kind, outputs) {
+    match (&manifest.output.kind, outputs) {
         (OutputKind::Scalar, [raw]) => {
             let clamp = |x: f64| manifest.output.min.map_or(x, |min| x.max(min));
             let value = clamp(f64::from(*raw));
             let interval = offsets.map(|o| [clamp(value + o.lower), clamp(value + o.upper)]);
-            Some(Prediction { value, interval })
+            Some(Prediction { value, class: None, interval })
         }
         (OutputKind::Circular { period }, [cos, sin]) => {
-            let (cos, sin) = (f64::from(*cos), f64::from(*sin));
+            let (cos, sin, period) = (f64::from(*cos), f64::from(*sin), *period);
             if cos.hypot(sin) < MIN_DIRECTION {
                 return None;
             }
@@ -249,10 +251,25 @@ fn decode(manifest: &Manifest, outputs: &[f32], offsets: Option<IntervalOffsets>
                 true => [wrap(value + o.lower, period), wrap(value + o.upper, period)],
                 false => [0.0, period],
             });
-            Some(Prediction { value, interval })
+            Some(Prediction { value, class: None, interval })
         }
+        (OutputKind::Classes { .. }, scores) => Some(most_likely(scores)),
         _ => None,
     }
+}
+
+/// The class of the largest score, the first among equals. Its probability is its share of the positive scores, which
+/// sum to about 1: they were fitted to 1 for the class that was seen and 0 for the others. With none above 0, one class
+/// is as likely as another.
+fn most_likely(scores: &[f32]) -> Prediction {
+    let ahead = |best: usize, at: usize| if scores[at] > scores[best] { at } else { best };
+    let class = (1..scores.len()).fold(0, ahead);
+    let positive: f64 = scores.iter().map(|score| f64::from(score.max(0.0))).sum();
+    let value = match positive > 0.0 {
+        true => f64::from(scores[class]) / positive,
+        false => 1.0 / scores.len().max(1) as f64,
+    };
+    Prediction { value, class: Some(class), interval: None }
 }
 
 /// `x` modulo `period`, in `[0, period)`: `rem_euclid` alone rounds −1e−20 up to the period itself.

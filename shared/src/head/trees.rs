@@ -1,8 +1,8 @@
-//! The forest of a trees head: every tree leads the frame's numbers to a leaf, and the leaves' answers are averaged.
+//! The forest of a trees head: every tree leads the frame's numbers to a leaf, and the leaves' mean or median is the answer.
 
 use super::error::LoadError;
 use super::limits;
-use super::manifest::{Input, Trees};
+use super::manifest::{Combine, Input, Trees};
 use super::maps::{MapShape, pyramid, scales};
 use super::tensors::TensorSet;
 
@@ -18,6 +18,7 @@ pub(super) struct Forest {
     /// `[leaves, width]`
     leaves: Vec<f32>,
     width: usize,
+    combine: Combine,
 }
 
 #[derive(Debug)]
@@ -71,22 +72,21 @@ impl Forest {
             }
             nodes.push(node);
         }
-        Ok(Self { source, roots, nodes, leaves, width })
+        Ok(Self { source, roots, nodes, leaves, width, combine: options.combine })
     }
 
-    /// Mean of the leaves that `input` (an embedding, or latent tokens) is led to, `[width]`.
+    /// Mean or median of the leaves that `input` (an embedding, or latent tokens) is led to, `[width]`.
     pub(super) fn forward(&self, input: &[f32]) -> Vec<f32> {
         let numbers = match &self.source {
             Source::Embedding => std::borrow::Cow::Borrowed(input),
             Source::Maps { grid, scales } => pyramid(grid.unfold(input), scales).into(),
         };
-        let mut sums = vec![0f64; self.width];
+        let mut answers = Vec::with_capacity(self.roots.len() * self.width);
         for root in &self.roots {
             let leaf = self.leaf(*root as usize, &numbers);
-            let values = &self.leaves[leaf * self.width..(leaf + 1) * self.width];
-            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
+            answers.extend_from_slice(&self.leaves[leaf * self.width..(leaf + 1) * self.width]);
         }
-        sums.iter().map(|sum| (sum / self.roots.len() as f64) as f32).collect()
+        self.combine.of(&answers, self.width).into_iter().map(|number| number as f32).collect()
     }
 
     /// The leaf of one tree. It ends, because every child stands after its parent.

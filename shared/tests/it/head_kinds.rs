@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use shared::head::{
-    self, Grid, Head, Input, InputSpec, IntervalOffsets, Kind, Likeness, Manifest, NO_SECOND, Output,
-    OutputKind, SelfTestTolerance, Task, TensorData, Trained, Trees,
+    self, Combine, Grid, Head, Input, InputSpec, IntervalOffsets, Kind, Likeness, Manifest, NO_SECOND,
+    Output, OutputKind, SelfTestTolerance, Task, TensorData, Trained, Trees,
 };
 
 type Tensors = BTreeMap<String, TensorData>;
@@ -83,7 +83,7 @@ fn trees() -> (Manifest, Tensors) {
         ("tree.threshold".to_owned(), TensorData::f32(&[6], &[0.25, 0.0, 2.0, 0.0, 0.0, 0.0])),
         ("tree.leaf".to_owned(), TensorData::f32(&[4, 1], &[10.0, 20.0, 40.0, 1.0])),
     ]);
-    (manifest(Kind::Trees(Trees { scales: 2 }), Some(GRID)), tensors)
+    (manifest(Kind::Trees(Trees { scales: 2, combine: Combine::Mean }), Some(GRID)), tensors)
 }
 
 #[test]
@@ -102,13 +102,34 @@ fn trees_lead_to_leaves_and_average_them() {
 }
 
 #[test]
+fn a_tree_that_is_far_off_does_not_move_the_median() {
+    let (_, mut tensors) = trees();
+    let leaf = |at| [at, NO_SECOND, 0];
+    tensors.insert("tree.node".into(), TensorData::u32(&[3, 3], [leaf(0), leaf(1), leaf(3)].as_flattened()));
+    tensors.insert("tree.root".into(), TensorData::u32(&[5], &[0, 0, 1, 0, 2]));
+    tensors.insert("tree.threshold".into(), TensorData::f32(&[3], &[0.0; 3]));
+    tensors.insert("tree.leaf".into(), TensorData::f32(&[4, 1], &[10.0, 11.0, 0.0, 500.0]));
+    let value = |combine| {
+        let manifest = manifest(Kind::Trees(Trees { scales: 1, combine }), None);
+        let head = seal(&manifest, &tensors, &[0.5; 3]).unwrap();
+        head.run(&Input { embedding: &[0.5; 3], tokens: None }).unwrap().value
+    };
+    assert!((value(Combine::Mean) - 108.2).abs() < 1e-3);
+    assert!((value(Combine::Median) - 10.0).abs() < 0.5);
+    // A manifest from before there was a choice.
+    assert_eq!(serde_json::from_str::<Trees>(r#"{"scales":2}"#).unwrap().combine, Combine::Mean);
+}
+
+#[test]
 fn trees_read_an_embedding_where_there_is_no_grid() {
     let (_, mut tensors) = trees();
     let nodes = [2, NO_SECOND, 1, 0, NO_SECOND, 0, 1, NO_SECOND, 0];
     tensors.insert("tree.node".into(), TensorData::u32(&[3, 3], &nodes));
     tensors.insert("tree.root".into(), TensorData::u32(&[1], &[0]));
     tensors.insert("tree.threshold".into(), TensorData::f32(&[3], &[0.0; 3]));
-    let head = seal(&manifest(Kind::Trees(Trees { scales: 1 }), None), &tensors, &[0.5; 3]).unwrap();
+    let head =
+        seal(&manifest(Kind::Trees(Trees { scales: 1, combine: Combine::Mean }), None), &tensors, &[0.5; 3])
+            .unwrap();
     assert!(!head.needs_tokens());
     let value = |embedding: &[f32]| head.run(&Input { embedding, tokens: None }).unwrap().value;
     assert_eq!([value(&[9.0, 9.0, -1.0]), value(&[9.0, 9.0, 1.0])], [10.0, 20.0]);
@@ -153,7 +174,7 @@ fn trees_that_lead_astray_are_refused() {
 
     for (scales, grid) in [(0, Some(GRID)), (9, Some(GRID)), (2, None)] {
         let mut manifest = manifest.clone();
-        manifest.kind = Kind::Trees(Trees { scales });
+        manifest.kind = Kind::Trees(Trees { scales, combine: Combine::Mean });
         manifest.input.grid = grid;
         let error = seal(&manifest, &tensors, &[0.5; 8]).unwrap_err();
         assert!(error.contains(&format!("field `kind.trees.scales` is {scales}, want 1..=")), "{error}");

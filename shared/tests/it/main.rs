@@ -4,10 +4,12 @@
 mod frames;
 mod golden;
 mod head;
+mod head_classes;
 mod head_kinds;
 mod jpeg;
 mod picture;
 mod pixels;
+mod release;
 mod tls;
 mod uplink;
 mod wire;

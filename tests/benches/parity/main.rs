@@ -2,12 +2,11 @@
 //!
 //! ```text
 //! golden cases   numbers that PyTorch computed in f64         ─┐
-//! demo preset    plaza frames, candle one frame at a time     ─┼─► each backend and precision, batch 1 and N
+//! demo model     plaza frames, candle one frame at a time     ─┼─► each backend and precision, batch 1 and N
 //! seed-80m       full size, the same                          ─┘
 //! heads trained on the reference's embeddings answer on every other's: which answers flip?
 //! ```
-//! Fails when a row is past its tolerance. `MODEL=DIR` takes a trained model instead of the demo preset with random
-//! weights and a fitted readout.
+//! Fails when a row is past its tolerance. `MODEL=DIR` takes another trained model instead of the demo model.
 #![allow(missing_docs)]
 
 use std::path::Path;
@@ -16,14 +15,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use dc_encoder::backend::Encoded;
-use dc_encoder::calibrate;
-use dc_encoder::model::config::Origin;
 use dc_encoder::model::preset::Preset;
 use dc_encoder::model::{Config, file, init};
 use dc_encoder::parity::{Agreement, probe_frames};
 use shared::image::{Rgb, resize};
-use shared::uplink::Uplink;
-use tests::plaza::{Clock, Plaza, dataset};
+use tests::plaza::{Clock, Plaza};
+use tests::setup::demo_model;
 
 mod flips;
 mod golden;
@@ -36,8 +33,6 @@ use ways::{Way, ways};
 const LEARN: usize = 150;
 const ANSWER: usize = 60;
 const STEP_S: f64 = 120.0;
-/// The case whose readout is fitted to random weights.
-const FITTED: &str = "demo";
 /// The larger batch.
 const BATCH: usize = 8;
 /// A flip: an answer that moves by more than this share of the head's own error on held-out frames.
@@ -87,7 +82,7 @@ impl Row<'_> {
     /// Prints it; whether it is past its tolerance.
     pub(crate) fn fails(&self) -> bool {
         let Agreement { absolute, relative, angle, difference } = self.agreement;
-        let contract = self.way.tolerance(self.case == FITTED);
+        let contract = self.way.tolerance();
         let flips = self.flips.map_or_else(|| "-".to_owned(), |(flips, of)| format!("{flips}/{of}"));
         // Where embeddings have a space of their own no head of the reference ever meets them.
         let flipped =
@@ -120,35 +115,13 @@ fn plaza(config: &Config) -> (Vec<Arc<Rgb>>, Vec<tests::plaza::Truth>) {
 fn demo(place: &Path) -> anyhow::Result<usize> {
     let (name, dir) = match std::env::var_os("MODEL").filter(|dir| !dir.is_empty()) {
         Some(dir) => ("MODEL", dir.into()),
-        None => (FITTED, fitted(place)?),
+        None => ("demo", demo_model()),
     };
     let (config, weights) = file::load(&dir)?;
     let (frames, truths) = plaza(&config);
     let reference = Way::Candle.open(&config, &weights)?.encode(&frames, 1)?;
     let heads = Heads::train(&config, &reference[..LEARN], &truths[..LEARN], place)?;
     rows(name, (&config, &weights), &frames[LEARN..], (&reference[LEARN..], Some(&heads)))
-}
-
-/// The demo preset with random weights, its latent tokens fitted to plaza frames: heads can learn from them.
-fn fitted(place: &Path) -> anyhow::Result<std::path::PathBuf> {
-    let mut config = Preset::find("demo").context("a preset")?.config();
-    config.decoder = None;
-    config.weights = Some(Origin::Random { seed: 1 });
-    let (model, footage) = (place.join("model"), place.join("footage"));
-    file::save(&model, &config, &init::random(&config, 1)?, file::Precision::F32, false)?;
-    let plan = dataset::Plan { seed: 1, start: Clock::at(0, 600.0), step_s: 600.0, count: 40 };
-    let frames = dataset::render(&footage, &plan, || {})?;
-    let calibration = calibrate::Config {
-        model: model.clone(),
-        out: model.clone(),
-        frames,
-        max_frames: 40,
-        cells: 4,
-        uplink: Uplink::default(),
-        precision: file::Precision::F32,
-    };
-    calibrate::run(&calibration, &mut |_, _| {})?;
-    Ok(model)
 }
 
 fn seed() -> anyhow::Result<usize> {

@@ -36,11 +36,9 @@ pub(crate) fn ways() -> Vec<Way> {
     ways
 }
 
-/// What a precision may be off by before something is broken: twice what it measured to, rounded up.
+/// What a precision may be off by before something is broken: what random weights give, doubled.
 const BF16: Contract = Contract { cosine: 0.9999, difference: 0.05 };
 const INT8: Contract = Contract { cosine: 0.999, difference: 0.15 };
-/// A readout fitted to an encoder that has learnt nothing takes small differences of large numbers: rounding grows.
-const FITTED: f64 = 5.0;
 
 impl Way {
     pub(crate) fn name(&self) -> String {
@@ -51,15 +49,13 @@ impl Way {
         }
     }
 
-    /// The tolerance that is stated for it, on a model with a readout `fitted` to random weights or another.
-    pub(crate) fn tolerance(&self, fitted: bool) -> Contract {
-        let contract = match self {
-            Self::Candle | Self::Own(Precision::F32, _) => return F32,
+    /// The tolerance that is stated for it.
+    pub(crate) fn tolerance(&self) -> Contract {
+        match self {
+            Self::Candle | Self::Own(Precision::F32, _) => F32,
             Self::Own(Precision::Bf16, _) => BF16,
             Self::Own(Precision::Int8, _) => INT8,
-        };
-        let grows = if fitted { FITTED } else { 1.0 };
-        Contract { difference: grows * contract.difference, ..contract }
+        }
     }
 
     /// Whether a server would give these embeddings the space of f32.

@@ -13,7 +13,7 @@ use clap::Parser;
 use tests::{
     goals::goal,
     process::Running,
-    setup::{CAMERA, Options, prepare},
+    setup::{CAMERA, Options, demo_model, prepare},
 };
 
 /// Goals of the agent on a camera box.
@@ -76,7 +76,7 @@ fn dependencies() -> anyhow::Result<BTreeSet<String>> {
 
 fn idle_resident(args: &Args) -> anyhow::Result<u64> {
     let dir = tempfile::tempdir()?;
-    let options = Options { preset: "demo".into(), training_frames: 40, live_frames: 2 };
+    let options = Options { model: demo_model(), training_frames: 40, live_frames: 2 };
     let prepared = prepare(dir.path(), &options)?;
     let mut server = prepared.serve(dir.path(), "127.0.0.1:0")?;
     let mut command = Command::new(&args.agent);

@@ -15,9 +15,9 @@ struct Args {
     /// Your own footage, as `edge-agent run --source` takes it; the synthetic plaza otherwise
     #[arg(long, env = "SOURCE", hide_env_values = true)]
     source: Option<String>,
-    /// Encoder preset
-    #[arg(long, default_value = "demo")]
-    preset: String,
+    /// Model folder of the encoder [default: the demo model of this repository]
+    #[arg(long)]
+    model: Option<PathBuf>,
     /// With your own footage: seconds to watch
     #[arg(long, default_value_t = 30)]
     seconds: u64,
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let options = Options {
         setup: setup::Options {
-            preset: args.preset,
+            model: args.model.unwrap_or_else(setup::demo_model),
             training_frames: args.training_frames,
             live_frames: args.live_frames,
         },

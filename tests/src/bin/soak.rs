@@ -14,7 +14,7 @@ use tests::{
     hls::Stream,
     ports,
     process::Running,
-    setup::{Options, prepare},
+    setup::{Options, demo_model, prepare},
 };
 
 /// Frames per second of the stream.
@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let options = Options { preset: "demo".into(), training_frames: 60, live_frames: 60 };
+    let options = Options { model: demo_model(), training_frames: 60, live_frames: 60 };
     let prepared = prepare(dir.path(), &options)?;
     let footage = prepared.live.parent().context("a list lies in a folder")?;
     let port = ports::lasting();

@@ -16,7 +16,7 @@ const MINUTES_PER_DAY: f64 = 1440.0;
 /// Prints the summary.
 ///
 /// # Errors
-/// No answer came back, or, on the plaza, a head answered nothing.
+/// No answer came back, or, on the plaza, a head answered nothing or not clearly better than a constant.
 pub(super) fn print(lines: &[Line], prepared: &Prepared, options: &Options) -> anyhow::Result<()> {
     let answers: Vec<&Line> = lines.iter().filter(|line| line.is_answer()).collect();
     let over_the_wire =
@@ -29,8 +29,8 @@ pub(super) fn print(lines: &[Line], prepared: &Prepared, options: &Options) -> a
     println!("\nframes answered over QUIC: {}, dropped with a reason: {dropped}", answered.len());
     if options.source.is_some() {
         println!(
-            "The heads were trained on the synthetic plaza with random encoder weights: on your footage their answers\n\
-             mean nothing until you train heads from your own labels (README, \"Train a head, and swap it\")."
+            "The heads were trained on the synthetic plaza: on your footage their answers mean nothing until you\n\
+             train heads from your own labels (README, \"Train a head, and swap it\")."
         );
     } else {
         errors(&answers, prepared)?;
@@ -52,15 +52,7 @@ fn errors(answers: &[&Line], prepared: &Prepared) -> anyhow::Result<()> {
     }
     let training_counts: Vec<f64> = prepared.training.iter().map(|l| f64::from(l.truth.count)).collect();
     let usual = training_counts.iter().sum::<f64>() / training_counts.len() as f64;
-    println!("(random encoder weights, synthetic frames: this shows the way of a frame, not accuracy)\n");
-    println!("{:<32}{:>10}{:>24}", "mean absolute error", "head", "always the same answer");
     let count_error = |answer: f64, truth: &Truth| (answer - f64::from(truth.count)).abs();
-    println!(
-        "{:<32}{:>10.2}{:>24.2}",
-        "people",
-        mean(counts.iter().map(|(value, truth)| count_error(*value, truth))),
-        mean(counts.iter().map(|(_, truth)| count_error(usual, truth))),
-    );
     let clock_error =
         |answer: f64, truth: &Truth| circular_distance(answer, truth.minute_of_day, MINUTES_PER_DAY);
     // The best constant on the training frames, to the quarter of an hour.
@@ -68,13 +60,56 @@ fn errors(answers: &[&Line], prepared: &Prepared) -> anyhow::Result<()> {
         let error = |c: f64| mean(prepared.training.iter().map(|l| clock_error(c, &l.truth)));
         error(*a).total_cmp(&error(*b))
     });
-    println!(
-        "{:<32}{:>10.0}{:>24.0}",
-        "time of day, minutes",
-        mean(clocks.iter().map(|(value, truth)| clock_error(*value, truth))),
-        mean(clocks.iter().map(|(_, truth)| clock_error(constant.unwrap_or(0.0), truth))),
-    );
+    println!("(synthetic frames: this shows the way of a frame and of a head, not accuracy on yours)\n");
+    println!("{:<32}{:>10}{:>24}", "mean absolute error", "head", "always the same answer");
+    let people = Errors::new(&counts, usual, count_error);
+    println!("{:<32}{:>10.2}{:>24.2}", "people", people.head, people.constant);
+    let clock = Errors::new(&clocks, constant.unwrap_or(0.0), clock_error);
+    println!("{:<32}{:>10.0}{:>24.0}", "time of day, minutes", clock.head, clock.constant);
+    for (what, errors) in [("people count", people), ("time of day", clock)] {
+        if !errors.clearly_better() {
+            bail!(
+                "the {what} head is not clearly better than always the same answer: {:.2} against {:.2}, by {:.2} \
+                 with a standard error of {:.2}",
+                errors.head,
+                errors.constant,
+                errors.gain,
+                errors.gain_error
+            );
+        }
+    }
     Ok(())
+}
+
+/// A head's mean absolute error beside that of a constant on the same frames.
+#[derive(Debug, Clone, Copy)]
+struct Errors {
+    head: f64,
+    constant: f64,
+    /// Mean difference, and its standard error over frames.
+    gain: f64,
+    gain_error: f64,
+}
+
+impl Errors {
+    fn new(pairs: &[(f64, &Truth)], constant: f64, error: impl Fn(f64, &Truth) -> f64) -> Self {
+        let gains: Vec<f64> =
+            pairs.iter().map(|(answer, truth)| error(constant, truth) - error(*answer, truth)).collect();
+        let (n, gain) = (gains.len() as f64, mean(gains.iter().copied()));
+        let variance = gains.iter().map(|g| (g - gain).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        Self {
+            head: mean(pairs.iter().map(|(answer, truth)| error(*answer, truth))),
+            constant: mean(pairs.iter().map(|(_, truth)| error(constant, truth))),
+            gain,
+            gain_error: (variance / n).sqrt(),
+        }
+    }
+
+    /// Better by more than luck (three standard errors: live frames are a quarter of an hour apart, and nearly
+    /// independent), and by enough to see.
+    fn clearly_better(&self) -> bool {
+        self.gain > 3.0 * self.gain_error && self.head < 0.8 * self.constant
+    }
 }
 
 fn latency(answers: &[&Line]) {
@@ -95,4 +130,25 @@ fn latency(answers: &[&Line]) {
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, n) = values.fold((0.0, 0.0), |(sum, n), value| (sum + value, n + 1.0));
     if n > 0.0 { sum / n } else { f64::NAN }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plaza::{Clock, Plaza};
+
+    #[test]
+    fn a_head_that_answers_the_usual_count_is_not_clearly_better() {
+        let plaza = Plaza::new(7);
+        let truths: Vec<Truth> = (0..40).map(|k| plaza.frame(Clock::at(0, f64::from(k) * 36.0)).1).collect();
+        let usual = mean(truths.iter().map(|truth| f64::from(truth.count)));
+        let error = |answer: f64, truth: &Truth| (answer - f64::from(truth.count)).abs();
+        let errors = |answer: &dyn Fn(&Truth) -> f64| {
+            let pairs: Vec<_> = truths.iter().map(|truth| (answer(truth), truth)).collect();
+            Errors::new(&pairs, usual, error)
+        };
+        assert!(!errors(&|_| usual).clearly_better());
+        assert!(!errors(&|truth| usual + 0.1 * (f64::from(truth.count) - usual)).clearly_better());
+        assert!(errors(&|truth| f64::from(truth.count) + 0.3).clearly_better());
+    }
 }

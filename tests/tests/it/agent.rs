@@ -11,7 +11,7 @@ use tests::{
     answers::Line,
     ports,
     process::Running,
-    setup::{Options, Prepared, Server, prepare},
+    setup::{Options, Prepared, Server, demo_model, prepare},
 };
 
 /// Nothing here takes this long unless it hangs.
@@ -19,8 +19,7 @@ pub const GUARD: Duration = Duration::from_secs(60);
 
 /// A small demo setup in `dir`, with its server running.
 pub fn small_setup(dir: &Path, live_frames: u32) -> (Prepared, Server) {
-    let prepared =
-        prepare(dir, &Options { preset: "demo".into(), training_frames: 40, live_frames }).unwrap();
+    let prepared = prepare(dir, &Options { model: demo_model(), training_frames: 40, live_frames }).unwrap();
     let server = prepared.serve(dir, &format!("127.0.0.1:{}", ports::lasting())).unwrap();
     (prepared, server)
 }

@@ -4,7 +4,8 @@
 //! labelled frames ─► numbers (maps at three scales) ─► candidates ─► grow, tree by tree ─► head file's nodes
 //! ```
 //! Trees answer with averages of labels they have seen and look at single numbers, so a frame unlike the training
-//! frames gets the answer of the ones it resembles in most respects, where a line would run away.
+//! frames gets the answer of the ones it resembles in most respects, where a line would run away. The answer is the
+//! median over the trees: errors count by their size, and some trees are always far off.
 
 mod candidates;
 pub(crate) mod grow;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use shared::head::{Grid, Kind, MapShape, NO_SECOND, TensorData, Trees, pyramid, scales};
+use shared::head::{Combine, Grid, Kind, MapShape, NO_SECOND, TensorData, Trees, pyramid, scales};
 
 use super::error::TrainError;
 use super::folds;
@@ -68,7 +69,7 @@ pub(super) fn learn(data: &Labelled<'_>, grid: Option<Grid>) -> Result<Learned, 
     let trees = data.size.unwrap_or(TREES);
     let forest = planter.plant(&all, trees);
     Ok(Learned {
-        kind: Kind::Trees(Trees { scales: scales.len().max(1) as u32 }),
+        kind: Kind::Trees(Trees { scales: scales.len().max(1) as u32, combine: combine(data.target) }),
         reads_grid: grid.is_some(),
         tensors: forest.tensors(min_rows, width),
         self_test_input: self_test_like(data.rows, data.seed),
@@ -76,6 +77,14 @@ pub(super) fn learn(data: &Labelled<'_>, grid: Option<Grid>) -> Result<Learned, 
         deviations: None,
         choice: format!("{trees} trees, nodes of {min_rows} frames and more are split, {}", words(&scales)),
     })
+}
+
+/// The median, except of classes, of which the share of trees is a probability.
+fn combine(target: Target) -> Combine {
+    match target {
+        Target::Scalar { .. } | Target::Circular { .. } => Combine::Median,
+        Target::Class { .. } => Combine::Mean,
+    }
 }
 
 fn words(scales: &[MapShape]) -> String {
@@ -135,14 +144,7 @@ impl Planter<'_> {
 impl Forest {
     /// The answer for a labelled row.
     fn answer(&self, row: usize, min_rows: usize, target: Target) -> f64 {
-        let mut outputs = [0.0; 2];
-        for tree in &self.trees {
-            let node = tree.find(&self.columns, row, min_rows);
-            for (output, sum) in outputs.iter_mut().enumerate().take(target.width()) {
-                *sum += f64::from(tree.means[node * target.width() + output]) / self.trees.len() as f64;
-            }
-        }
-        target.decode(outputs)
+        target.decode(grow::answer(&self.trees, &self.columns, row, min_rows, combine(target)))
     }
 
     /// The head file's tensors; nodes of fewer than `min_rows` rows become leaves.

@@ -306,7 +306,7 @@ async fn another_protocol_version() {
     let ca = Authority::new("CA", LONG);
     let encoder = Encoder::start(&ca.server_paths(&Leaf::server(VALID)), Clock::at(NOON));
     let agent = Agent::new(&ca.issue(&Leaf::camera("plaza-1", 7, VALID)), Clock::at(NOON));
-    for alpn in [vec![b"fth/2".to_vec()], vec![]] {
+    for alpn in [vec![b"fth/9".to_vec()], vec![]] {
         let mut tls = client_tls(&agent.identity, Some(agent.clock.clone())).unwrap();
         tls.alpn_protocols = alpn;
         let config = quic_client(tls).unwrap();
@@ -314,11 +314,11 @@ async fn another_protocol_version() {
         assert_eq!(
             agent.explain(&ours.unwrap_err()),
             "the encoder at encoder.example:4433 speaks another protocol version: this agent speaks \
-         fth/1. Update the older side"
+         fth/2. Update the older side"
         );
         assert_eq!(
             encoder.explain(&theirs.unwrap_err()),
-            "the agent at 10.0.0.7:5 speaks another protocol version: this encoder speaks fth/1. Update \
+            "the agent at 10.0.0.7:5 speaks another protocol version: this encoder speaks fth/2. Update \
          the older side"
         );
     }

@@ -1,0 +1,84 @@
+//! Samples of the messages about heads.
+
+use protocol::{
+    AgentToEncoderMsg, CameraHead, ChannelState, EncoderToAgentMsg, FetchCode, FetchReplyMsg, FetchRequest,
+    HeadReport, HistoryEntry, Moments, OperatorCode, OperatorReplyMsg, OperatorRequestMsg, ReleaseId,
+    RolloutAction, RolloutPhase, Wanted,
+};
+
+use crate::samples::Any;
+
+fn release(first: u8) -> ReleaseId {
+    ReleaseId(std::array::from_fn(|i| first.wrapping_add(i as u8)))
+}
+
+fn report() -> HeadReport {
+    HeadReport {
+        head: "count".into(),
+        channel: "count@stable".into(),
+        counter: 7,
+        wanted: Some(release(0)),
+        active: Some(release(0x20)),
+        pinned: true,
+        failed: None,
+        error: "no".into(),
+        active_for_ms: 251,
+        answers: 65_536,
+        failures: 2,
+        values: Moments { count: 3, mean: 1.0, squares: 2.5 },
+    }
+}
+
+/// Every variant about heads, by name.
+pub(crate) fn all() -> Vec<(&'static str, Any)> {
+    let wanted = Wanted { assignment: vec![1, 2, 3], share: 250 };
+    let found = FetchReplyMsg::Found { total: 20_000, signature: vec![4, 5] };
+    let publish = OperatorRequestMsg::Publish { release: release(0), total: 20_000, signature: vec![4, 5] };
+    let steer =
+        OperatorRequestMsg::Rollout { channel: "a@b".into(), counter: 9, action: RolloutAction::Abort };
+    let state = ChannelState {
+        channel: "a@b".into(),
+        assignment: vec![1, 2],
+        share: 100,
+        phase: RolloutPhase::Stopped,
+        reason: "no".into(),
+        since_us: 1_700_000_000_000_000,
+    };
+    let entry = HistoryEntry {
+        counter: 9,
+        release: release(0x40),
+        rollback: true,
+        by: "ada".into(),
+        what: "assigned".into(),
+        at_us: -1,
+    };
+    let head = CameraHead {
+        camera: "plaza-1".into(),
+        connected: true,
+        heard_ms: 300,
+        report: HeadReport { wanted: None, failed: Some(release(1)), ..report() },
+        before: Moments::default(),
+    };
+    let operated = OperatorReplyMsg::Refused { code: OperatorCode::Conflict, message: "no".into() };
+    let refused = FetchReplyMsg::Refused { code: FetchCode::Offset, message: "no".into() };
+    let status = OperatorRequestMsg::Status { channel: "a@b".into(), cameras: "plaza-*".into() };
+    vec![
+        ("head-report", Any::Agent(AgentToEncoderMsg::Head(report()))),
+        ("key-ring", Any::Encoder(EncoderToAgentMsg::KeyRing { document: vec![9, 8, 7] })),
+        ("wanted", Any::Encoder(EncoderToAgentMsg::Wanted(wanted))),
+        ("fetch", Any::Fetch(FetchRequest { release: release(0), offset: 65_536 })),
+        ("fetch-found", Any::Fetched(found)),
+        ("fetch-refused", Any::Fetched(refused)),
+        ("publish", Any::Operator(publish)),
+        ("take-key-ring", Any::Operator(OperatorRequestMsg::KeyRing { document: vec![9, 8, 7] })),
+        ("assign", Any::Operator(OperatorRequestMsg::Assign { assignment: vec![1, 2, 3] })),
+        ("steer", Any::Operator(steer)),
+        ("channel", Any::Operator(OperatorRequestMsg::Channel { channel: "a@b".into() })),
+        ("status", Any::Operator(status)),
+        ("done", Any::Operated(OperatorReplyMsg::Done { note: "was there".into() })),
+        ("operator-refused", Any::Operated(operated)),
+        ("channel-state", Any::Operated(OperatorReplyMsg::Channel(state))),
+        ("history", Any::Operated(OperatorReplyMsg::History(entry))),
+        ("camera-head", Any::Operated(OperatorReplyMsg::Head(head))),
+    ]
+}
