@@ -180,6 +180,8 @@ pub(super) struct Convolution<'a> {
     pub(super) weight: &'a [f32],
     pub(super) values: Rows<'a>,
     pub(super) tokens: usize,
+    /// What was taken from all values, `[heads * width]`, or nothing.
+    pub(super) centre: Option<&'a [f32]>,
 }
 
 /// What a few queries need while they attend.
@@ -253,6 +255,9 @@ impl Tile {
             if (kernel / 2..conv.tokens + kernel / 2).contains(&at) {
                 let words = conv.values.head(at - kernel / 2, head, heads.words());
                 unpack_row(heads.isa, words, heads.format, &mut self.value);
+                if let Some(centre) = conv.centre {
+                    add_scaled(heads.isa, &centre[head * heads.width..][..heads.width], 1.0, &mut self.value);
+                }
                 add_scaled(heads.isa, &self.value, *weight, &mut self.row[..heads.width]);
             }
         }

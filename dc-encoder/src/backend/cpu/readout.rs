@@ -85,7 +85,7 @@ impl Readout {
         let layer = &network.embed;
         let mut out = vec![0f32; rows * layer.out()];
         let to = (MatMut::new(&mut out, (rows, layer.out()), layer.out()), 1);
-        layer.run(pool, self.rows.left(rows), to, |sums, finish, _, block| {
+        layer.run(pool, self.rows.left(rows), to, None, |sums, finish, _, block| {
             finish_storing(network.isa, sums, finish, None, block);
         });
         out

@@ -209,6 +209,14 @@ pub(super) fn to_bytes(values: &[f32], to: &mut [u8]) -> (f32, f32) {
     (scale, zero)
 }
 
+/// Bytes to the numbers that they stand for: `scale * (byte - zero)`.
+#[inline(always)]
+pub(super) fn from_bytes(bytes: &[u8], (scale, zero): (f32, f32), to: &mut [f32]) {
+    for (to, byte) in to.iter_mut().zip(bytes) {
+        *to = scale * (f32::from(*byte) - zero);
+    }
+}
+
 /// One row of scores of one run of keys becomes powers `e^(scale * (score - largest))`, added to the totals.
 #[inline(always)]
 pub(super) fn powers<const FUSED: bool>(
