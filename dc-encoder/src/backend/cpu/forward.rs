@@ -17,6 +17,7 @@ use super::attention::{Convolution, Keys, Rows};
 use super::linear::{Linear, Operand, Place, Side, Spare, chunks};
 use super::network::{Block, LayerNorm, Network};
 use super::nystrom::{Grouping, Nystrom};
+use super::profile::{Profile, Stage};
 use super::simd::rows::{
     Finish, Words as How, add_scaled, finish_adding, finish_storing, finish_words, gelu, norm, pack_row,
     unpack_row,
@@ -50,6 +51,7 @@ pub(super) struct Workspace {
     /// What the results of a layer have in common, `[batch * chunks, out]`.
     common: Words,
     spare: Spare,
+    pub(super) profile: Profile,
 }
 
 impl Workspace {
@@ -75,6 +77,7 @@ impl Workspace {
             centres: Words::zeroed(batch * config.dim),
             common: Words::zeroed(batch * chunks(tokens) * widest),
             spare: Spare::new(widest.max(config.dim)),
+            profile: Profile::new(),
         }
     }
 
@@ -96,7 +99,9 @@ impl Pass<'_> {
     pub(super) fn embed(&mut self, index: usize, fill: impl FnOnce(&mut Pool<Scratch>, &mut Operand)) {
         let Network { config, patch_embed, positions, class_token, isa, .. } = self.network;
         let (dim, patches) = (config.dim, config.patches());
+        self.work.profile.start();
         fill(self.pool, &mut self.work.patches);
+        self.work.profile.lap(Stage::Input);
         let x = &mut self.work.x.floats_mut()[index * config.tokens() * dim..][..config.tokens() * dim];
         let x = match class_token {
             None => x,
@@ -116,11 +121,13 @@ impl Pass<'_> {
                 finish_storing(*isa, sums, finish, Some((&positions[row * dim + col..], dim)), block);
             },
         );
+        self.work.profile.lap(Stage::Patches);
     }
 
     /// All blocks and the last norm over the first `frames` frames, in place.
     pub(super) fn blocks(&mut self, frames: usize) {
         let network = self.network;
+        self.work.profile.start();
         for block in &network.blocks {
             self.attention(frames, block);
             self.mlp(frames, block);
@@ -183,9 +190,11 @@ impl Pass<'_> {
         let config = &self.network.config;
         let (tokens, inner) = (config.tokens(), config.inner());
         self.norm(frames, &block.norm1);
+        self.work.profile.lap(Stage::Norm);
         self.project(frames, &block.qkv);
+        self.work.profile.lap(Stage::Qkv);
         for frame in 0..frames {
-            let Workspace { normed, qkv, keys, nystrom, joined, common, .. } = &mut *self.work;
+            let Workspace { normed, qkv, keys, nystrom, joined, common, profile, .. } = &mut *self.work;
             let centre = normed.is_centred().then(|| {
                 let row = &common.floats()[frame * chunks(tokens) * 3 * inner..];
                 &row[2 * inner..][..inner]
@@ -198,6 +207,7 @@ impl Pass<'_> {
             };
             let parts = [part(0), part(1), part(2)];
             keys.pack(self.pool, parts[1], parts[2]);
+            profile.lap(Stage::Pack);
             let weight = block.conv.as_deref();
             let conv = weight.map(|weight| Convolution { weight, values: parts[2], tokens, centre });
             let format = joined.format();
@@ -206,21 +216,26 @@ impl Pass<'_> {
                 None => keys.attend(self.pool, parts[0], out, conv),
                 Some(nystrom) => nystrom.attend(self.pool, (parts, keys), centre, out, conv),
             }
+            profile.lap(Stage::Attention);
         }
-        let Workspace { joined, joined_bytes, x, common, spare, .. } = &mut *self.work;
+        let Workspace { joined, joined_bytes, x, common, spare, profile, .. } = &mut *self.work;
         let common = (common.floats(), (3 * inner, 2 * inner));
         set_centres(self.network, frames, (joined, joined_bytes.as_mut()), common, spare);
         let left =
             rounded(self.pool, (joined, joined_bytes.as_mut()), (frames * tokens, inner), self.network);
+        profile.lap(Stage::Round);
         add(self.pool, &block.out, left, x);
+        profile.lap(Stage::Out);
     }
 
     fn mlp(&mut self, frames: usize, block: &Block) {
         let config = &self.network.config;
         let (rows, mlp) = (frames * config.tokens(), config.mlp);
         self.norm(frames, &block.norm2);
+        self.work.profile.lap(Stage::Norm);
         self.expand(frames, &block.fc1);
-        let Workspace { hidden, hidden_bytes, x, common, spare, .. } = &mut *self.work;
+        let Workspace { hidden, hidden_bytes, x, common, spare, profile, .. } = &mut *self.work;
+        profile.lap(Stage::Expand);
         set_centres(
             self.network,
             frames,
@@ -229,7 +244,9 @@ impl Pass<'_> {
             spare,
         );
         let left = rounded(self.pool, (hidden, hidden_bytes.as_mut()), (rows, mlp), self.network);
+        profile.lap(Stage::Round);
         add(self.pool, &block.fc2, left, x);
+        profile.lap(Stage::Contract);
     }
 
     /// The normed operand to queries, keys and values; the last two without what they have in common.
