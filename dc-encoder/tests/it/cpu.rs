@@ -110,7 +110,8 @@ fn every_shape_gives_candles_numbers_with_any_instructions() {
 
 #[test]
 fn what_all_tokens_have_in_common_costs_no_digits_of_what_changes() {
-    for (name, config) in shapes() {
+    // A residual convolution adds its own share of what values have in common, which stays in the rows.
+    for (name, config) in shapes().into_iter().filter(|(_, config)| config.conv_kernel == 0) {
         let mut weights = init::random(&config, 3).unwrap();
         // Every token of every frame looks much alike to every layer, as in a trained encoder on a fixed camera.
         for (name, tensor) in &mut weights {
