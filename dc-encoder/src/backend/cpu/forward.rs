@@ -14,9 +14,9 @@
 //! ```
 
 use super::attention::{Convolution, Keys, Rows};
-use super::linear::{Linear, Operand, Place, Side, Spare, chunks};
+use super::linear::{Linear, Operand, Place, Side, Spare, Target, chunks};
 use super::network::{Block, LayerNorm, Network};
-use super::nystrom::{Grouping, Nystrom};
+use super::nystrom::{Grouping, Image, Nystrom};
 use super::profile::{Profile, Stage};
 use super::simd::rows::{
     Finish, Words as How, add_scaled, finish_adding, finish_storing, finish_words, gelu, norm, pack_row,
@@ -111,12 +111,11 @@ impl Pass<'_> {
                 rest
             }
         };
-        let out = (MatMut::new(x, (patches, dim), dim), 1);
+        let to = Target { out: MatMut::new(x, (patches, dim), dim), per: 1, common: None };
         patch_embed.run(
             self.pool,
             self.work.patches.left(patches),
-            out,
-            None,
+            to,
             |sums, finish, Place { row, col, .. }, block| {
                 finish_storing(*isa, sums, finish, Some((&positions[row * dim + col..], dim)), block);
             },
@@ -214,7 +213,7 @@ impl Pass<'_> {
             let out = (joined.numbers_mut(frame * tokens, tokens), format);
             match nystrom {
                 None => keys.attend(self.pool, parts[0], out, conv),
-                Some(nystrom) => nystrom.attend(self.pool, (parts, keys), centre, out, conv),
+                Some(nystrom) => nystrom.attend(self.pool, Image { parts, all: keys, centre }, out, conv),
             }
             profile.lap(Stage::Attention);
         }
@@ -256,9 +255,9 @@ impl Pass<'_> {
         let Workspace { normed, qkv, common, .. } = &mut *self.work;
         let centred = normed.is_centred();
         let how = How { format: qkv.format(), gelu: None };
-        let out = (qkv.numbers_mut(0, rows), how.format.per_word());
-        let common = common_of(common, frames * chunks(config.tokens()), layer);
-        layer.run(self.pool, normed.left(rows), out, Some(common), |sums, finish, place, block| {
+        let common = Some(common_of(common, frames * chunks(config.tokens()), layer));
+        let to = Target { out: qkv.numbers_mut(0, rows), per: how.format.per_word(), common };
+        layer.run(self.pool, normed.left(rows), to, |sums, finish, place, block| {
             if let Some(common) = place.common {
                 common.copy_from_slice(&finish.bias[..common.len()]);
             }
@@ -277,9 +276,9 @@ impl Pass<'_> {
         let Workspace { normed, hidden, common, .. } = &mut *self.work;
         let centred = normed.is_centred();
         let format = hidden.format();
-        let out = (hidden.numbers_mut(0, rows), format.per_word());
-        let common = common_of(common, frames * chunks(config.tokens()), layer);
-        layer.run(self.pool, normed.left(rows), out, Some(common), |sums, finish, place, block| {
+        let common = Some(common_of(common, frames * chunks(config.tokens()), layer));
+        let to = Target { out: hidden.numbers_mut(0, rows), per: format.per_word(), common };
+        layer.run(self.pool, normed.left(rows), to, |sums, finish, place, block| {
             let mut less: &[f32] = &[];
             if let Some(common) = place.common.filter(|_| centred) {
                 common.copy_from_slice(&finish.bias[..common.len()]);
@@ -336,9 +335,8 @@ fn rounded<'a>(
 /// Adds a layer's result to the residual stream.
 fn add(pool: &mut Pool<Scratch>, layer: &Linear, left: Side<'_>, x: &mut Words) {
     let dim = layer.out();
-    let out = (MatMut::new(x.floats_mut(), (left.rows(), dim), dim), 1);
-    layer
-        .run(pool, left, out, None, |sums, finish, _, block| finish_adding(layer.isa(), sums, finish, block));
+    let to = Target { out: MatMut::new(x.floats_mut(), (left.rows(), dim), dim), per: 1, common: None };
+    layer.run(pool, left, to, |sums, finish, _, block| finish_adding(layer.isa(), sums, finish, block));
 }
 
 /// Numbers in the longest row that passes through a thread's scratch.

@@ -242,16 +242,15 @@ impl Linear {
     }
 
     /// Multiplies `left` by the layer. `finish` turns the sums of one block, `[rows, width]`, into the block at `(row,
-    /// column)` of `out`, whose columns hold `per` numbers each. The bias that it is given is what the rows of their frame
-    /// have in common; it may leave what the next layer should know of that in `common`, `[frames * chunks, out]`.
+    /// column)` of `to`. The bias that it is given is what the rows of their frame have in common.
     pub(super) fn run<T: Send>(
         &self,
         pool: &mut Pool<Scratch>,
         left: Side<'_>,
-        (out, per): (MatMut<'_, T>, usize),
-        common: Option<MatMut<'_, f32>>,
+        to: Target<'_, T>,
         finish: impl Fn(&mut [f32], &Finish<'_>, Place<'_>, &mut Block<'_, T>) + Sync,
     ) {
+        let Target { out, per, common } = to;
         let bands = left.bands(self.width / per);
         let beside = common.map(|common| (common, self.width));
         pool.over_bands(out, bands, beside, |scratch, (row, col), mut block, mut beside| {
@@ -291,6 +290,15 @@ impl Linear {
         });
         Finish { width: self.width, bias, bytes }
     }
+}
+
+/// Where a product goes.
+pub(super) struct Target<'a, T> {
+    pub(super) out: MatMut<'a, T>,
+    /// Numbers in one column of `out`.
+    pub(super) per: usize,
+    /// Room for what the next layer should know of what rows have in common, `[frames * chunks, out]`.
+    pub(super) common: Option<MatMut<'a, f32>>,
 }
 
 /// Where a block of a result lies.

@@ -52,6 +52,16 @@ pub(super) struct Nystrom {
     packed: Keys,
 }
 
+/// What one image attends with.
+pub(super) struct Image<'a> {
+    /// Queries, keys and values.
+    pub(super) parts: [Rows<'a>; 3],
+    /// Its keys and values, packed.
+    pub(super) all: &'a Keys,
+    /// What was taken from all its values, `[heads * width]`.
+    pub(super) centre: Option<&'a [f32]>,
+}
+
 impl Nystrom {
     pub(super) fn new(heads: Heads, grouping: Grouping, iterations: usize) -> Self {
         let landmarks = grouping.count();
@@ -71,17 +81,16 @@ impl Nystrom {
         }
     }
 
-    /// Attention of one image: `parts` are its queries, keys and values, `all` its packed keys and values. Where `centre`
-    /// `[heads * width]` was taken from all values, it is missing from the result too: softmax weighs with shares of one.
-    /// The pseudo-inverse does not, so the values pass through it whole.
+    /// Attention of one image. A centre taken from its values is missing from the result too: softmax weighs with shares
+    /// of one. The pseudo-inverse does not, so the values pass through it whole.
     pub(super) fn attend(
         &mut self,
         pool: &mut Pool<Scratch>,
-        (parts, all): ([Rows<'_>; 3], &Keys),
-        centre: Option<&[f32]>,
+        image: Image<'_>,
         out: (MatMut<'_, u32>, Format),
         conv: Option<Convolution<'_>>,
     ) {
+        let Image { parts, all, centre } = image;
         let (landmarks, stride) = (self.grouping.count(), self.query_rows.stride());
         means(pool, (&self.heads, &self.grouping), parts[0], &mut self.queries);
         means(pool, (&self.heads, &self.grouping), parts[1], &mut self.keys);
