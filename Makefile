@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,14 @@ bench-encoder: packages-needed ## frames a second beside ONNX Runtime's and PyTo
 bench-train: packages-needed ## training steps a second beside PyTorch's; PYTHON=one with torch, else .venv is made
 	@PYTHON=$$(sh tests/peers/setup.sh) && export PYTHON && \
 		cargo bench --locked -p dc-encoder --bench train
+
+# Steps so that each shape's training takes as many operations as the first one's: 3.44, 12.3, 15.0 and 87.3 GFLOP a frame.
+SHAPES := 576x960-p48:141 576x960-p24:39 1056x1920-p48:32 1080x1920-p24:6
+bench-shapes: packages-needed ## patch size against frame size on DATA=DIR: one small encoder, as many operations of training each
+	cargo build --release --locked -p dc-encoder
+	@for shape in $(SHAPES); do echo "== $$shape steps"; \
+		$(BIN)/dc-encoder evaluate --data $(call quote,$(DATA)) --preset dc-encoder/benches/shapes/$${shape%:*}.json \
+			--steps $${shape#*:} --labels 100,300 --out $(call quote,$(or $(OUT),eval-out))/$${shape%:*} || exit 1; done
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
 	cd protocol && mkdir -p fuzz/corpus/decode && \

@@ -3,11 +3,13 @@
 //! ```text
 //! ceiling   what the kernels reach on data in the first cache
 //! speed     f32, bf16, int8 at batch 1 and 8, full size (seed-80m, 576x960, 240 tokens), two threads
+//! stages    where the time goes: each stage's share, and how far its products are from the ceiling
 //! nystrom   3600 and 8040 tokens: time and error against exact attention, rows and blocks; linear in tokens?
 //! ```
 //! Both sides take turns, so that both see the same machine; a ratio is the median over turns. Ours begins at frames in
 //! memory as bytes (normalising and cutting patches included), the peers at ready float tensors. A missed goal is
-//! printed, not an error: the exit status says whether everything could be measured.
+//! printed, not an error: the exit status says whether everything could be measured. `ONLY=speed` (or stages, nystrom) runs one
+//! part; stages need no peer.
 #![allow(missing_docs)]
 
 use std::process::ExitCode;
@@ -23,6 +25,7 @@ use dc_encoder::parity::probe_frames;
 
 mod nystrom;
 mod peer;
+mod stages;
 
 use peer::Peer;
 
@@ -47,18 +50,25 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let started = Instant::now();
-    let python = std::env::var("PYTHON").context("PYTHON must name a Python with torch and onnxruntime")?;
     println!("machine: {}, {THREADS} threads, load {}", processor(), load());
     let config = Config { decoder: None, ..Preset::find("seed-80m").context("a preset")?.config() };
     let only = std::env::var("ONLY").unwrap_or_default();
-    if only != "nystrom" {
-        speed(&python, &config)?;
+    let wanted = |part: &str| only.is_empty() || only == part;
+    if wanted("speed") {
+        speed(&python()?, &config)?;
     }
-    if only != "speed" {
-        nystrom::run(&python, &config)?;
+    if wanted("stages") {
+        stages::run(&config)?;
+    }
+    if wanted("nystrom") {
+        nystrom::run(&python()?, &config)?;
     }
     println!("took {:.0} s; load {}", started.elapsed().as_secs_f64(), load());
     Ok(())
+}
+
+fn python() -> anyhow::Result<String> {
+    std::env::var("PYTHON").context("PYTHON must name a Python with torch and onnxruntime")
 }
 
 fn speed(python: &str, config: &Config) -> anyhow::Result<()> {
@@ -74,7 +84,7 @@ fn speed(python: &str, config: &Config) -> anyhow::Result<()> {
         let mut encoder = Encoder::new(config, &weights, setup)?;
         let kernel = active_kernel(&encoder)?;
         let mut peer = Peer::start(python, config, kind)?;
-        let ceiling = ceiling(precision)?;
+        let ceiling = ceiling(precision, THREADS)?;
         for batch in [1, 8] {
             let duel = duel(&mut encoder, &mut peer, batch)?;
             let rate = flops * batch as f64 / duel.ours / 1e6;
@@ -153,8 +163,8 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// GFLOP/s of a precision's kernel on all threads, on operands that stay in the first cache; the best of several.
-fn ceiling(precision: Precision) -> anyhow::Result<f64> {
+/// GFLOP/s of a precision's kernel on some threads, on operands that stay in the first cache; the best of several.
+pub(crate) fn ceiling(precision: Precision, threads: usize) -> anyhow::Result<f64> {
     const ROWS: usize = 12;
     const STEPS: usize = 96;
     const TIMES: usize = 4000;
@@ -164,11 +174,11 @@ fn ceiling(precision: Precision) -> anyhow::Result<f64> {
         Precision::Int8 => Format::Int8,
     };
     let scratch = || (Words::zeroed(ROWS * STEPS), Words::zeroed(STEPS * WIDTH), Words::zeroed(ROWS * WIDTH));
-    let mut pool = Pool::new((0..THREADS).map(|_| scratch()).collect())?;
+    let mut pool = Pool::new((0..threads).map(|_| scratch()).collect())?;
     let mut best = f64::INFINITY;
     for _ in 0..10 {
         let start = Instant::now();
-        pool.run(THREADS * 4, |(left, panel, sums), _| {
+        pool.run(threads * 4, |(left, panel, sums), _| {
             for _ in 0..TIMES / 4 {
                 let left = Left { words: left, rows: ROWS, stride: STEPS };
                 let panel = Panel { words: panel, format, steps: STEPS, width: WIDTH };
@@ -177,7 +187,7 @@ fn ceiling(precision: Precision) -> anyhow::Result<f64> {
         });
         best = best.min(start.elapsed().as_secs_f64());
     }
-    let flops = 2 * ROWS * WIDTH * STEPS * format.per_word() * TIMES * THREADS;
+    let flops = 2 * ROWS * WIDTH * STEPS * format.per_word() * TIMES * threads;
     Ok(flops as f64 / best / 1e9)
 }
 

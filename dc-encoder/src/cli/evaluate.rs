@@ -34,11 +34,14 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Model folder to use as it is, instead of pretraining one on the pool's frames
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "steps")]
     model: Option<PathBuf>,
     /// Time to pretrain for
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = humantime::parse_duration)]
     budget: Duration,
+    /// Pretrain for so many steps instead, however long they take: the same work on any machine
+    #[arg(long, value_name = "N", conflicts_with = "budget", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
     /// Shape of the model that is pretrained: demo, seed-80m, hires, hires-fine, or a FILE.json like theirs
     #[arg(long, default_value = "demo", value_parser = parse_preset)]
     preset: Preset,
@@ -64,9 +67,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     eprintln!("{}: {} frames, pool {pool:?}, test {test:?}", folder.name, frames.len());
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let (model, pretraining) = match &args.model {
-        Some(model) => (model.clone(), Duration::ZERO),
-        None => (pretrained(args, &frames[pool.clone()])?, args.budget),
+    let model = match &args.model {
+        Some(model) => model.clone(),
+        None => pretrained(args, &frames[pool.clone()])?,
+    };
+    let pretraining = match (&args.model, args.steps) {
+        (Some(_), _) => Duration::ZERO,
+        (None, Some(_)) => started.elapsed(),
+        (None, None) => args.budget,
     };
     let embeddings =
         eval::embed(&model, args.device.into(), &folder.list, &out.join("embeddings.safetensors"))?;
@@ -87,16 +95,19 @@ fn pretrained(args: &Args, pool: &[PathBuf]) -> anyhow::Result<PathBuf> {
     let (list, raw, model) = (args.out.join("pool.txt"), args.out.join("pretrained"), args.out.join("model"));
     write_list(&list, pool)?;
     let seed = args.heads.seed();
+    let (length, flag) = match args.steps {
+        Some(steps) => (Length::Steps(steps), format!("--steps {steps}")),
+        None => (Length::For(args.budget), format!("--for {}", humantime::format_duration(args.budget))),
+    };
     let options = pretrain::Options {
         seed,
         command: format!(
-            "dc-encoder pretrain --frames {} --preset {} --for {} --out {} --seed {seed}",
+            "dc-encoder pretrain --frames {} --preset {} {flag} --out {} --seed {seed}",
             list.display(),
             args.preset.name,
-            humantime::format_duration(args.budget),
             raw.display()
         ),
-        ..pretrain::Options::new(&list, Start::Preset(args.preset.clone()), &raw, Length::For(args.budget))
+        ..pretrain::Options::new(&list, Start::Preset(args.preset.clone()), &raw, length)
     };
     super::pretrain::with_progress(options, args.device)?;
     let config = calibrate::Config {

@@ -273,7 +273,7 @@ fn report(out: &mut impl Write, options: &Options, summary: &Summary) -> io::Res
     let images = summary.steps as f64 * (options.batch * options.accumulate) as f64;
     writeln!(
         out,
-        "{folder}: {} steps, {images} frames seen ({} different) in {:.0} s, {:.1} a second",
+        "{folder}: {} steps, {images} frames seen (drawn from {}) in {:.0} s, {:.1} a second",
         summary.steps,
         summary.frames,
         summary.seconds,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use protocol::SpaceId;
 use serde::Serialize;
 
-use super::config::{Attention, Config, LandmarkKind, Pooling};
+use super::config::{Config, LandmarkKind, Pooling};
 use super::cost::{self, Flops, Memory};
 use super::tensors::parameters;
 use crate::backend::Opened;
@@ -131,30 +131,21 @@ fn mebi(bytes: u64) -> String {
 
 /// Which attention a whole frame takes, and why.
 pub fn attention(config: &Config) -> String {
-    let (tokens, landmarks) = (config.tokens(), config.landmarks);
+    let (tokens, landmarks) = (config.tokens(), cost::landmarks(config));
     let exact = giga(cost::flops_exact(config).total());
-    if config.attention == Attention::Exact && tokens > landmarks {
-        let nystrom = giga(cost::flops_nystrom(config).total());
-        return format!(
-            "exact: asked for; Nyström with {landmarks} landmarks would take {nystrom} instead of {exact}"
-        );
-    }
+    let nystrom = giga(cost::flops_nystrom(config).total());
     if config.is_exact(tokens) {
-        let nystrom = giga(cost::flops_nystrom(config).total());
-        return format!(
-            "exact: {tokens} tokens ≤ {landmarks} landmarks; Nyström would cost {nystrom} instead of {exact} and only \
-             approximate it"
-        );
+        let would = format!("Nyström with {landmarks} landmarks would take {nystrom} instead of {exact}");
+        return match cost::exact_is_cheaper(config, tokens) {
+            true => format!("exact: {would} for {tokens} tokens, and only approximate it"),
+            false => format!("exact: asked for; {would}"),
+        };
     }
     let kind = match config.landmark_kind {
-        LandmarkKind::Rows => "runs of tokens".to_owned(),
-        LandmarkKind::Blocks => "blocks of the patch grid".to_owned(),
+        LandmarkKind::Rows => "runs of tokens",
+        LandmarkKind::Blocks => "blocks of the patch grid",
     };
-    let nystrom = giga(cost::flops_nystrom(config).total());
-    format!(
-        "Nyström: {tokens} tokens > {landmarks} landmarks; {} landmarks, {kind}; {nystrom} instead of {exact} exact",
-        cost::landmarks(config)
-    )
+    format!("Nyström: {tokens} tokens, {landmarks} landmarks, {kind}; {nystrom} instead of {exact} exact")
 }
 
 fn pooling(config: &Config) -> String {
@@ -191,7 +182,7 @@ mod tests {
             "76.1M",
             "240",
             "37.6 GFLOP",
-            "exact: 240 tokens ≤ 256 landmarks",
+            "exact: Nyström with 256 landmarks would take 121.5 GFLOP instead of 37.6 GFLOP for 240 tokens",
             "only approximate",
             "mean (version 1)",
         ] {
@@ -202,9 +193,7 @@ mod tests {
     #[test]
     fn the_high_resolution_preset_says_which_landmarks_and_what_they_save() {
         let text = text("hires");
-        for want in
-            ["Nyström: 3600 tokens > 256 landmarks", "252 landmarks, blocks of the patch grid", "instead of"]
-        {
+        for want in ["Nyström: 3600 tokens, 252 landmarks, blocks of the patch grid", "instead of"] {
             assert!(text.contains(want), "{want} in\n{text}");
         }
     }

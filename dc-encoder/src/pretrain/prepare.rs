@@ -131,7 +131,8 @@ pub(super) fn prepare(
         Some((then, state)) => {
             // A calibrated number of steps is a fact of the run that measured it.
             if then.length == recipe.length && matches!(options.length, Length::For(_)) {
-                fix_steps(&mut recipe, options, then.schedule.steps);
+                fix_steps(&mut recipe, options, then.schedule.steps, 1);
+                recipe.validate_every = then.validate_every;
             }
             if let Some(difference) = then.difference(&recipe) {
                 return Err(PretrainError::OtherRun { path: place.file(), difference });
@@ -144,9 +145,9 @@ pub(super) fn prepare(
             if let Length::For(time) = options.length {
                 let validations = options.validations;
                 let pace = Pace { recipe: &recipe, frames: &frames, network: &network, validations };
-                let Found { steps, step } = pace.fit(time.as_secs_f64(), began)?;
+                let Found { steps, validations, step } = pace.fit(time.as_secs_f64(), began)?;
                 watch(Event::Calibrated { steps, step });
-                fix_steps(&mut recipe, options, steps);
+                fix_steps(&mut recipe, options, steps, validations);
             }
             State::default()
         }
@@ -191,14 +192,14 @@ pub(super) fn recipe(options: &Options, model: Config, start: String, frames: &F
         validate_every: 1,
         early_stop: options.early_stop,
     };
-    fix_steps(&mut recipe, options, steps);
+    fix_steps(&mut recipe, options, steps, options.validations);
     recipe
 }
 
-fn fix_steps(recipe: &mut Recipe, options: &Options, steps: u64) {
+fn fix_steps(recipe: &mut Recipe, options: &Options, steps: u64, validations: u64) {
     let warmup = options.warmup.unwrap_or((steps as f64 * WARMUP_SHARE).ceil() as u64);
     recipe.schedule = Schedule { peak: options.rate, warmup: warmup.min(steps), steps };
-    recipe.validate_every = steps.div_ceil(options.validations.max(1)).max(1);
+    recipe.validate_every = steps.div_ceil(validations.max(1)).max(1);
 }
 
 /// One batch of a step.

@@ -14,7 +14,7 @@ use super::journal::{Journal, Row};
 use super::picture::{caption, held_out_pictures};
 use super::prefetch::Prefetch;
 use super::prepare::{Ready, prepare};
-use super::validate::{Validation, validate};
+use super::validate::{LOOKED_AT, Validation, validate};
 use super::{Event, Options, Summary, board::Image, target};
 use crate::model::config::Origin;
 use crate::model::file;
@@ -152,7 +152,7 @@ impl Run<'_> {
     }
 
     fn validate(&mut self) -> Result<Validation, PretrainError> {
-        let validation = validate(&self.ready.recipe, &self.ready.frames, &self.ready.network)?;
+        let validation = validate(&self.ready.recipe, &self.ready.frames, &self.ready.network, LOOKED_AT)?;
         self.last = Some(validation);
         Ok(validation)
     }

@@ -10,12 +10,10 @@ use super::network::Network;
 use super::recipe::Recipe;
 use crate::model::mae::visible_count;
 
-/// Most held-out frames looked at.
-const HELD_OUT: usize = 64;
-/// Most frames whose embeddings are compared.
-const EMBEDDED: usize = 64;
+/// Most held-out frames whose loss is taken, and most frames of the whole set whose embeddings are compared.
+pub(super) const LOOKED_AT: usize = 64;
 /// Frames in one forward pass.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 /// What one look gave.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,14 +36,21 @@ pub(super) fn held_out_item(recipe: &Recipe, frames: &Frames, frame: usize) -> R
     Ok(Item { image: frames.get(frame)?, change: Change::none(&recipe.model), mask })
 }
 
+/// Forward passes of [`validate`].
+pub(super) fn looked_at(frames: &Frames, most: usize) -> usize {
+    frames.held_out(most).len() + frames.sample(most).len()
+}
+
+/// Looks at up to `most` held-out frames, and at the embeddings of up to `most` of all frames.
 pub(super) fn validate(
     recipe: &Recipe,
     frames: &Frames,
     network: &Network,
+    most: usize,
 ) -> Result<Validation, PretrainError> {
     let kind = super::target(&recipe.model);
     let compute = PretrainError::compute("validating");
-    let held_out = frames.held_out(HELD_OUT);
+    let held_out = frames.held_out(most);
     let (mut loss, mut means) = (0.0, 0.0);
     for some in held_out.chunks(BATCH) {
         let items = some.iter().map(|frame| held_out_item(recipe, frames, *frame));
@@ -55,7 +60,7 @@ pub(super) fn validate(
         means += batch.loss_of_means() * some.len() as f64;
     }
     let count = held_out.len() as f64;
-    let sample = frames.sample(EMBEDDED);
+    let sample = frames.sample(most);
     let mut embeddings = Vec::with_capacity(sample.len());
     for some in sample.chunks(BATCH) {
         let images = some.iter().map(|frame| whole(recipe, frames, *frame)).collect::<Result<Vec<_>, _>>()?;

@@ -121,7 +121,8 @@ fn blocks_come_nearer_to_exact_attention_than_rows_on_smooth_fields() {
 
 #[test]
 fn masked_passes_with_blocks_take_each_images_own_landmarks_and_train() {
-    let config = Config { landmarks: 5, landmark_kind: LandmarkKind::Blocks, ..tiny() };
+    let blocks = Config { landmark_kind: LandmarkKind::Blocks, ..tiny() };
+    let config = Config { attention: Attention::Nystrom, landmarks: 5, ..blocks };
     let weights = init::random(&config, 3).unwrap();
     let vars: HashMap<String, candle_core::Var> =
         weights.iter().map(|(n, t)| (n.clone(), candle_core::Var::from_tensor(t).unwrap())).collect();

@@ -1,6 +1,6 @@
 //! Heads trained on the reference's embeddings, asked on every other's.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -17,14 +17,52 @@ use super::FLIP;
 
 /// A head, and how far its answer may move.
 struct Watched {
+    /// Such as `count, trees`.
+    name: String,
     head: Head,
-    tolerance: f64,
+    /// Its mean absolute error on held-out frames.
+    held_out: f64,
     /// Of an answer that goes round, such as the time of day.
     period: Option<f64>,
 }
 
 /// The heads that are watched.
 pub(crate) struct Heads(Vec<Watched>);
+
+/// How the answers of one head moved.
+pub(crate) struct Moves {
+    name: String,
+    tolerance: f64,
+    /// How far each answer moved.
+    moved: Vec<f64>,
+}
+
+impl Moves {
+    /// Answers that moved too far.
+    pub(crate) fn flips(&self) -> usize {
+        self.moved.iter().filter(|moved| **moved > self.tolerance).count()
+    }
+
+    /// How many answers there are.
+    pub(crate) fn answers(&self) -> usize {
+        self.moved.len()
+    }
+}
+
+impl fmt::Display for Moves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, tolerance, moved } = self;
+        let mut sorted = moved.clone();
+        sorted.sort_by(f64::total_cmp);
+        let (median, most) = (sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+        write!(
+            f,
+            "{name}: {} of {} moved by more than {tolerance:.3}; median {median:.3}, most {most:.3}",
+            self.flips(),
+            moved.len()
+        )
+    }
+}
 
 impl Heads {
     /// A people count and a time of day, linear and trees.
@@ -46,26 +84,41 @@ impl Heads {
             let head = Head::from_bytes(&trained.bytes)?;
             let held_out = head.manifest().held_out.as_ref().context("a head has a score")?.value;
             let period = (task == Task::TimeOfDay).then_some(1440.0);
-            heads.push(Watched { head, tolerance: FLIP * held_out, period });
+            let name = format!("{}, {kind:?}", column(task)).to_lowercase();
+            heads.push(Watched { name, head, held_out, period });
         }
         Ok(Self(heads))
     }
 
-    /// Answers that moved too far, of all.
-    pub(crate) fn flips(&self, reference: &[Encoded], got: &[Encoded]) -> anyhow::Result<(usize, usize)> {
-        let (mut flips, mut all) = (0, 0);
-        for Watched { head, tolerance, period } in &self.0 {
-            for (reference, got) in reference.iter().zip(got) {
-                let answer = |of: &Encoded| {
-                    head.run(&Input { embedding: &of.embedding, tokens: of.tokens.as_deref() })
-                };
-                let moved = (answer(reference)?.value - answer(got)?.value).abs();
-                let moved = period.map_or(moved, |period| moved.min(period - moved));
-                flips += usize::from(moved > *tolerance);
-                all += 1;
-            }
-        }
-        Ok((flips, all))
+    /// How the answers of each head move.
+    pub(crate) fn moves(&self, reference: &[Encoded], got: &[Encoded]) -> anyhow::Result<Vec<Moves>> {
+        let one = |watched: &Watched| {
+            let Watched { name, head, held_out, period } = watched;
+            let answer = |of: &Encoded| {
+                let answer = head.run(&Input { embedding: &of.embedding, tokens: of.tokens.as_deref() })?;
+                anyhow::Ok(answer.value)
+            };
+            let moved = reference.iter().zip(got).map(|(reference, got)| {
+                let moved = (answer(reference)? - answer(got)?).abs();
+                Ok(period.map_or(moved, |period| moved.min(period - moved)))
+            });
+            let moved = moved.collect::<anyhow::Result<_>>()?;
+            Ok(Moves { name: name.clone(), tolerance: FLIP * held_out, moved })
+        };
+        self.0.iter().map(one).collect()
+    }
+
+    /// Prints the held-out errors of these heads, trained on another precision's embeddings, beside the reference's;
+    /// how many are larger by more than [`FLIP`].
+    pub(crate) fn beside(&self, reference: &Self) -> usize {
+        let pairs = || self.0.iter().zip(&reference.0);
+        let each = pairs().map(|(own, of)| format!("{} {:.3} ({:.3})", own.name, own.held_out, of.held_out));
+        println!(
+            "{:<10}  heads of its own, held-out error (and of f32): {}",
+            "",
+            each.collect::<Vec<_>>().join("; ")
+        );
+        pairs().filter(|(own, of)| own.held_out > (1.0 + FLIP) * of.held_out).count()
     }
 }
 

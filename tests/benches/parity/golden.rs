@@ -34,7 +34,7 @@ pub(crate) fn run() -> anyhow::Result<usize> {
         for batch in [1, reference.len()] {
             let got = encode(way, (&config, &weights), &images, batch)?;
             let agreement = Agreement::of(&reference, &got);
-            failed += usize::from(Row { case: "golden", way, batch, agreement, flips: None }.fails());
+            failed += usize::from(Row { case: "golden", way, batch, agreement, moves: None }.fails());
         }
     }
     Ok(failed)

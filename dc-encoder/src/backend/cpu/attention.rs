@@ -9,7 +9,7 @@
 
 use super::Scratch;
 use super::simd::rows::{Scores, Softmax, add_scaled, pack_row, soften, unpack_row};
-use super::simd::{Block, Format, Isa, Left, MatMut, Panel, Pool, WIDTH, Words, halves, tile};
+use super::simd::{Block, Format, Isa, Left, MatMut, Panel, Pool, WIDTH, Words, tile};
 
 /// Queries of one tile.
 const QUERIES: usize = 24;
@@ -132,10 +132,15 @@ struct Layout {
 impl Layout {
     fn pack_keys(&self, from: Rows<'_>, head: usize, to: &mut [u32]) {
         let words = self.heads.words();
-        for key in 0..self.keys {
-            let to = &mut to[key / WIDTH * WIDTH * words + key % WIDTH..];
-            for (to, word) in to.iter_mut().step_by(WIDTH).zip(from.head(key, head, words)) {
-                *to = *word;
+        for (panel, to) in to.chunks_exact_mut(words * WIDTH).enumerate() {
+            let first = panel * WIDTH;
+            let count = WIDTH.min(self.keys - first);
+            let mut rows: [&[u32]; WIDTH] = [&[]; WIDTH];
+            for (key, row) in rows[..count].iter_mut().enumerate() {
+                *row = from.head(first + key, head, words);
+            }
+            for (step, to) in to.chunks_exact_mut(WIDTH).enumerate() {
+                to.iter_mut().zip(&rows[..count]).for_each(|(to, row)| *to = row[step]);
             }
         }
     }
@@ -151,13 +156,19 @@ impl Layout {
             return;
         }
         for pair in 0..self.keys.div_ceil(2) {
-            let first = halves(from.head(2 * pair, head, words)).as_flattened();
-            let second = (2 * pair + 1 < self.keys)
-                .then(|| halves(from.head(2 * pair + 1, head, words)).as_flattened());
-            for (col, low) in first.iter().enumerate() {
-                let high = second.map_or(0, |second| second[col]);
-                to[col / WIDTH * panel + pair * WIDTH + col % WIDTH] =
-                    u32::from(*low) | u32::from(high) << 16;
+            let first = from.head(2 * pair, head, words);
+            // A last key without a partner is paired with itself, at no weight.
+            let (second, keep) = match 2 * pair + 1 < self.keys {
+                true => (from.head(2 * pair + 1, head, words), u32::MAX),
+                false => (first, 0xffff),
+            };
+            let parts = first.chunks(WIDTH / 2).zip(second.chunks(WIDTH / 2));
+            for (number, (first, second)) in parts.enumerate() {
+                let to = &mut to[number * panel + pair * WIDTH..][..2 * first.len()];
+                for (to, (first, second)) in to.chunks_exact_mut(2).zip(first.iter().zip(second)) {
+                    to[0] = (first & 0xffff | second << 16) & keep;
+                    to[1] = (first >> 16 | second & 0xffff_0000) & keep;
+                }
             }
         }
     }
@@ -169,6 +180,8 @@ pub(super) struct Convolution<'a> {
     pub(super) weight: &'a [f32],
     pub(super) values: Rows<'a>,
     pub(super) tokens: usize,
+    /// What was taken from all values, `[heads * width]`, or nothing.
+    pub(super) centre: Option<&'a [f32]>,
 }
 
 /// What a few queries need while they attend.
@@ -242,6 +255,9 @@ impl Tile {
             if (kernel / 2..conv.tokens + kernel / 2).contains(&at) {
                 let words = conv.values.head(at - kernel / 2, head, heads.words());
                 unpack_row(heads.isa, words, heads.format, &mut self.value);
+                if let Some(centre) = conv.centre {
+                    add_scaled(heads.isa, &centre[head * heads.width..][..heads.width], 1.0, &mut self.value);
+                }
                 add_scaled(heads.isa, &self.value, *weight, &mut self.row[..heads.width]);
             }
         }

@@ -6,19 +6,29 @@
 //!                       bytes: rows are measured and rounded before `out` and before `fc2`
 //! x ─► norm ─► hidden
 //! ```
+//! In bf16 and bytes every operand goes without its frame's centre (see `linear`), which costs no pass of its own:
+//! ```text
+//! norm        the mean of a few rows                   qkv    keys and values are left without what they have in common:
+//! hidden      GELU of what `fc1` gives all rows               softmax does not see it in keys, and of values it is the
+//!                                                            centre of what attention gives
+//! ```
 
 use super::attention::{Convolution, Keys, Rows};
-use super::linear::{Linear, Operand};
+use super::linear::{Linear, Operand, Place, Side, Spare, Target, chunks};
 use super::network::{Block, LayerNorm, Network};
-use super::nystrom::{Grouping, Nystrom};
+use super::nystrom::{Grouping, Image, Nystrom};
+use super::profile::{Profile, Stage};
 use super::simd::rows::{
-    Words as How, finish_adding, finish_storing, finish_words, norm, pack_row, unpack_row,
+    Finish, Words as How, add_scaled, finish_adding, finish_storing, finish_words, gelu, norm, pack_row,
+    unpack_row,
 };
 use super::simd::{Format, MatMut, Pool, Words};
 use super::{Scratch, linear};
 
 /// Rows that one task normalises or rounds.
 const ROWS: usize = 12;
+/// Rows of a frame that the centre after a LayerNorm is the mean of: it need not be exact, only near.
+const SAMPLES: usize = 12;
 
 /// Memory of a forward pass of up to `batch` frames.
 #[derive(Debug)]
@@ -36,6 +46,12 @@ pub(super) struct Workspace {
     joined_bytes: Option<Operand>,
     hidden: Operand,
     hidden_bytes: Option<Operand>,
+    /// Of each frame, what was taken from its normed rows: `[batch, dim]`.
+    centres: Words,
+    /// What the results of a layer have in common, `[batch * chunks, out]`.
+    common: Words,
+    spare: Spare,
+    pub(super) profile: Profile,
 }
 
 impl Workspace {
@@ -43,18 +59,25 @@ impl Workspace {
         let Network { config, format, heads, .. } = network;
         let (tokens, core) = (config.tokens(), heads.format);
         let rows = batch * tokens;
-        let bytes = |cols: usize| (*format == Format::Int8).then(|| Operand::new(Format::Int8, rows, cols));
+        let frames = (batch, tokens);
+        let bytes =
+            |cols: usize| (*format == Format::Int8).then(|| Operand::centred(Format::Int8, frames, cols));
+        let widest = config.mlp.max(3 * config.inner());
         Self {
             patches: Operand::new(*format, config.patches(), config.patch_dim()),
             x: Words::zeroed(rows * config.dim),
-            normed: Operand::new(*format, rows, config.dim),
+            normed: Operand::centred(*format, frames, config.dim),
             qkv: Operand::new(core, rows, 3 * config.inner()),
             keys: Keys::new(*heads, tokens),
             nystrom: grouping.map(|grouping| Nystrom::new(*heads, grouping, config.pinv_iterations)),
-            joined: Operand::new(core, rows, config.inner()),
+            joined: Operand::centred(core, frames, config.inner()),
             joined_bytes: bytes(config.inner()),
-            hidden: Operand::new(core, rows, config.mlp),
+            hidden: Operand::centred(core, frames, config.mlp),
             hidden_bytes: bytes(config.mlp),
+            centres: Words::zeroed(batch * config.dim),
+            common: Words::zeroed(batch * chunks(tokens) * widest),
+            spare: Spare::new(widest.max(config.dim)),
+            profile: Profile::new(),
         }
     }
 
@@ -76,7 +99,9 @@ impl Pass<'_> {
     pub(super) fn embed(&mut self, index: usize, fill: impl FnOnce(&mut Pool<Scratch>, &mut Operand)) {
         let Network { config, patch_embed, positions, class_token, isa, .. } = self.network;
         let (dim, patches) = (config.dim, config.patches());
+        self.work.profile.start();
         fill(self.pool, &mut self.work.patches);
+        self.work.profile.lap(Stage::Input);
         let x = &mut self.work.x.floats_mut()[index * config.tokens() * dim..][..config.tokens() * dim];
         let x = match class_token {
             None => x,
@@ -86,20 +111,22 @@ impl Pass<'_> {
                 rest
             }
         };
-        let out = (MatMut::new(x, (patches, dim), dim), 1);
+        let to = Target { out: MatMut::new(x, (patches, dim), dim), per: 1, common: None };
         patch_embed.run(
             self.pool,
             self.work.patches.left(patches),
-            out,
-            |sums, finish, (row, col), block| {
+            to,
+            |sums, finish, Place { row, col, .. }, block| {
                 finish_storing(*isa, sums, finish, Some((&positions[row * dim + col..], dim)), block);
             },
         );
+        self.work.profile.lap(Stage::Patches);
     }
 
     /// All blocks and the last norm over the first `frames` frames, in place.
     pub(super) fn blocks(&mut self, frames: usize) {
         let network = self.network;
+        self.work.profile.start();
         for block in &network.blocks {
             self.attention(frames, block);
             self.mlp(frames, block);
@@ -117,25 +144,60 @@ impl Pass<'_> {
     }
 
     /// LayerNorm of the residual stream into the next product's operand.
-    fn norm(&mut self, rows: usize, layer: &LayerNorm) {
-        let (dim, isa, x) = (self.network.config.dim, self.network.isa, self.work.x.floats());
-        let (format, stride) = (self.work.normed.format(), self.work.normed.stride());
-        self.pool.over(self.work.normed.rows_mut(rows), (ROWS, stride), |scratch, (first, _), mut block| {
+    fn norm(&mut self, frames: usize, layer: &LayerNorm) {
+        self.centre(frames, layer);
+        let Network { config, isa, .. } = self.network;
+        let (dim, tokens) = (config.dim, config.tokens());
+        let Workspace { x, normed, centres, .. } = &mut *self.work;
+        let (x, centres) = (x.floats(), centres.floats());
+        let (format, stride, centred) = (normed.format(), normed.stride(), normed.is_centred());
+        self.pool.over(normed.rows_mut(frames * tokens), (ROWS, stride), |scratch, (first, _), mut block| {
             for row in 0..block.rows() {
-                let normed = &mut scratch.row[..dim];
-                norm(isa, &x[(first + row) * dim..][..dim], layer.view(), normed);
-                pack_row(isa, normed, format, block.row(row));
+                let numbers = &mut scratch.row[..dim];
+                norm(*isa, &x[(first + row) * dim..][..dim], layer.view(), numbers);
+                if centred {
+                    add_scaled(*isa, &centres[(first + row) / tokens * dim..][..dim], -1.0, numbers);
+                }
+                pack_row(*isa, numbers, format, block.row(row));
             }
         });
+    }
+
+    /// The centre of each frame's normed rows: the mean of a few.
+    fn centre(&mut self, frames: usize, layer: &LayerNorm) {
+        let Network { config, isa, .. } = self.network;
+        let (dim, tokens) = (config.dim, config.tokens());
+        let Workspace { x, normed, centres, spare, .. } = &mut *self.work;
+        if !normed.is_centred() {
+            return;
+        }
+        let samples = SAMPLES.min(tokens);
+        for frame in 0..frames {
+            let centre = &mut centres.floats_mut()[frame * dim..][..dim];
+            centre.fill(0.0);
+            for sample in 0..samples {
+                let token = frame * tokens + (2 * sample + 1) * tokens / (2 * samples);
+                let row = spare.row(dim);
+                norm(*isa, &x.floats()[token * dim..][..dim], layer.view(), row);
+                add_scaled(*isa, row, 1.0 / samples as f32, centre);
+            }
+            normed.set_centre(*isa, frame, centre, spare);
+        }
     }
 
     fn attention(&mut self, frames: usize, block: &Block) {
         let config = &self.network.config;
         let (tokens, inner) = (config.tokens(), config.inner());
-        self.norm(frames * tokens, &block.norm1);
-        self.words(frames * tokens, &block.qkv, false);
+        self.norm(frames, &block.norm1);
+        self.work.profile.lap(Stage::Norm);
+        self.project(frames, &block.qkv);
+        self.work.profile.lap(Stage::Qkv);
         for frame in 0..frames {
-            let Workspace { qkv, keys, nystrom, joined, .. } = &mut *self.work;
+            let Workspace { normed, qkv, keys, nystrom, joined, common, profile, .. } = &mut *self.work;
+            let centre = normed.is_centred().then(|| {
+                let row = &common.floats()[frame * chunks(tokens) * 3 * inner..];
+                &row[2 * inner..][..inner]
+            });
             let (stride, words) = (qkv.stride(), self.network.heads.words() * config.heads);
             let part = |part: usize| Rows {
                 words: &qkv.words()[frame * tokens * stride..],
@@ -144,40 +206,110 @@ impl Pass<'_> {
             };
             let parts = [part(0), part(1), part(2)];
             keys.pack(self.pool, parts[1], parts[2]);
+            profile.lap(Stage::Pack);
             let weight = block.conv.as_deref();
-            let conv = weight.map(|weight| Convolution { weight, values: parts[2], tokens });
+            let conv = weight.map(|weight| Convolution { weight, values: parts[2], tokens, centre });
             let format = joined.format();
             let out = (joined.numbers_mut(frame * tokens, tokens), format);
             match nystrom {
                 None => keys.attend(self.pool, parts[0], out, conv),
-                Some(nystrom) => nystrom.attend(self.pool, (parts, keys), out, conv),
+                Some(nystrom) => nystrom.attend(self.pool, Image { parts, all: keys, centre }, out, conv),
             }
+            profile.lap(Stage::Attention);
         }
-        let Workspace { joined, joined_bytes, x, .. } = &mut *self.work;
+        let Workspace { joined, joined_bytes, x, common, spare, profile, .. } = &mut *self.work;
+        let common = (common.floats(), (3 * inner, 2 * inner));
+        set_centres(self.network, frames, (joined, joined_bytes.as_mut()), common, spare);
         let left =
             rounded(self.pool, (joined, joined_bytes.as_mut()), (frames * tokens, inner), self.network);
+        profile.lap(Stage::Round);
         add(self.pool, &block.out, left, x);
+        profile.lap(Stage::Out);
     }
 
     fn mlp(&mut self, frames: usize, block: &Block) {
-        let (rows, mlp) = (frames * self.network.config.tokens(), self.network.config.mlp);
-        self.norm(rows, &block.norm2);
-        self.words(rows, &block.fc1, true);
-        let Workspace { hidden, hidden_bytes, x, .. } = &mut *self.work;
+        let config = &self.network.config;
+        let (rows, mlp) = (frames * config.tokens(), config.mlp);
+        self.norm(frames, &block.norm2);
+        self.work.profile.lap(Stage::Norm);
+        self.expand(frames, &block.fc1);
+        let Workspace { hidden, hidden_bytes, x, common, spare, profile, .. } = &mut *self.work;
+        profile.lap(Stage::Expand);
+        set_centres(
+            self.network,
+            frames,
+            (hidden, hidden_bytes.as_mut()),
+            (common.floats(), (mlp, 0)),
+            spare,
+        );
         let left = rounded(self.pool, (hidden, hidden_bytes.as_mut()), (rows, mlp), self.network);
+        profile.lap(Stage::Round);
         add(self.pool, &block.fc2, left, x);
+        profile.lap(Stage::Contract);
     }
 
-    /// The normed operand through a layer: with GELU into `hidden`, else into `qkv`.
-    fn words(&mut self, rows: usize, layer: &Linear, gelu: bool) {
-        let isa = self.network.isa;
-        let Workspace { normed, qkv, hidden, .. } = &mut *self.work;
-        let to = if gelu { hidden } else { qkv };
-        let how = How { format: to.format(), gelu };
-        let out = (to.numbers_mut(0, rows), how.format.per_word());
-        layer.run(self.pool, normed.left(rows), out, |sums, finish, _, block| {
-            finish_words(isa, sums, finish, how, block);
+    /// The normed operand to queries, keys and values; the last two without what they have in common.
+    fn project(&mut self, frames: usize, layer: &Linear) {
+        let Network { config, isa, .. } = self.network;
+        let (rows, inner) = (frames * config.tokens(), config.inner());
+        let Workspace { normed, qkv, common, .. } = &mut *self.work;
+        let centred = normed.is_centred();
+        let how = How { format: qkv.format(), gelu: None };
+        let common = Some(common_of(common, frames * chunks(config.tokens()), layer));
+        let to = Target { out: qkv.numbers_mut(0, rows), per: how.format.per_word(), common };
+        layer.run(self.pool, normed.left(rows), to, |sums, finish, place, block| {
+            if let Some(common) = place.common {
+                common.copy_from_slice(&finish.bias[..common.len()]);
+            }
+            let whole =
+                if centred { inner.saturating_sub(place.col).min(finish.width) } else { finish.width };
+            let mut bias = [0f32; super::linear::WIDEST];
+            bias[..whole].copy_from_slice(&finish.bias[..whole]);
+            finish_words(*isa, sums, &Finish { bias: &bias, ..*finish }, how, block);
         });
+    }
+
+    /// The normed operand through `fc1` and GELU, without what that makes of the centre.
+    fn expand(&mut self, frames: usize, layer: &Linear) {
+        let Network { config, isa, .. } = self.network;
+        let rows = frames * config.tokens();
+        let Workspace { normed, hidden, common, .. } = &mut *self.work;
+        let centred = normed.is_centred();
+        let format = hidden.format();
+        let common = Some(common_of(common, frames * chunks(config.tokens()), layer));
+        let to = Target { out: hidden.numbers_mut(0, rows), per: format.per_word(), common };
+        layer.run(self.pool, normed.left(rows), to, |sums, finish, place, block| {
+            let mut less: &[f32] = &[];
+            if let Some(common) = place.common.filter(|_| centred) {
+                common.copy_from_slice(&finish.bias[..common.len()]);
+                gelu(*isa, common);
+                less = common;
+            }
+            finish_words(*isa, sums, finish, How { format, gelu: Some(less) }, block);
+        });
+    }
+}
+
+/// The memory of what the results of a layer have in common.
+fn common_of<'a>(common: &'a mut Words, chunks: usize, layer: &Linear) -> MatMut<'a, f32> {
+    MatMut::new(common.floats_mut(), (chunks, layer.out()), layer.out())
+}
+
+/// Gives the operand that the next product reads its centres: `common` holds rows of `width` numbers, one a chunk, and the
+/// centre begins at `first`.
+fn set_centres(
+    network: &Network,
+    frames: usize,
+    (words, bytes): (&mut Operand, Option<&mut Operand>),
+    (common, (width, first)): (&[f32], (usize, usize)),
+    spare: &mut Spare,
+) {
+    let read = bytes.unwrap_or(words);
+    if read.is_centred() {
+        for frame in 0..frames {
+            let row = &common[frame * chunks(network.config.tokens()) * width..][..width];
+            read.set_centre(network.isa, frame, &row[first..], spare);
+        }
     }
 }
 
@@ -187,7 +319,7 @@ fn rounded<'a>(
     (from, to): (&'a Operand, Option<&'a mut Operand>),
     (rows, cols): (usize, usize),
     network: &Network,
-) -> super::simd::Left<'a> {
+) -> Side<'a> {
     let Some(to) = to else { return from.left(rows) };
     let stride = to.stride();
     pool.over(to.rows_mut(rows), (ROWS, stride), |scratch, (first, _), mut block| {
@@ -201,10 +333,10 @@ fn rounded<'a>(
 }
 
 /// Adds a layer's result to the residual stream.
-fn add(pool: &mut Pool<Scratch>, layer: &Linear, left: super::simd::Left<'_>, x: &mut Words) {
+fn add(pool: &mut Pool<Scratch>, layer: &Linear, left: Side<'_>, x: &mut Words) {
     let dim = layer.out();
-    let out = (MatMut::new(x.floats_mut(), (left.rows, dim), dim), 1);
-    layer.run(pool, left, out, |sums, finish, _, block| finish_adding(layer.isa(), sums, finish, block));
+    let to = Target { out: MatMut::new(x.floats_mut(), (left.rows(), dim), dim), per: 1, common: None };
+    layer.run(pool, left, to, |sums, finish, _, block| finish_adding(layer.isa(), sums, finish, block));
 }
 
 /// Numbers in the longest row that passes through a thread's scratch.

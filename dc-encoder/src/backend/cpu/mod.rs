@@ -22,6 +22,7 @@ mod linear;
 mod network;
 mod nystrom;
 mod pinv;
+mod profile;
 mod readout;
 pub mod simd;
 
@@ -30,6 +31,7 @@ use forward::{Pass, Workspace};
 use network::Network;
 pub(super) use nystrom::Grouping;
 use pinv::Solver;
+pub use profile::{Profile, Stage};
 use readout::Readout;
 pub(super) use readout::of_cells;
 use simd::{Format, Isa, Pool, Words};
@@ -145,6 +147,11 @@ impl Encoder {
         }
     }
 
+    /// Where the time went since this was last asked.
+    pub fn take_profile(&mut self) -> Profile {
+        std::mem::replace(&mut self.work.profile, Profile::new())
+    }
+
     /// Encodes frames of the model's input size.
     pub fn frames(&mut self, frames: &[Arc<Rgb>], tokens: bool) -> Vec<Encoded> {
         let patches = self.config().patches();
@@ -185,6 +192,7 @@ impl Encoder {
             let hidden = &self.work.frame(config.tokens(), config.dim, frame)[class..];
             all.push(self.readout.run(&mut self.pool, &self.network, hidden, tokens));
         }
+        self.work.profile.lap(Stage::Readout);
     }
 }
 

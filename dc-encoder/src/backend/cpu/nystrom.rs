@@ -52,6 +52,16 @@ pub(super) struct Nystrom {
     packed: Keys,
 }
 
+/// What one image attends with.
+pub(super) struct Image<'a> {
+    /// Queries, keys and values.
+    pub(super) parts: [Rows<'a>; 3],
+    /// Its keys and values, packed.
+    pub(super) all: &'a Keys,
+    /// What was taken from all its values, `[heads * width]`.
+    pub(super) centre: Option<&'a [f32]>,
+}
+
 impl Nystrom {
     pub(super) fn new(heads: Heads, grouping: Grouping, iterations: usize) -> Self {
         let landmarks = grouping.count();
@@ -71,14 +81,16 @@ impl Nystrom {
         }
     }
 
-    /// Attention of one image: `parts` are its queries, keys and values, `all` its packed keys and values.
+    /// Attention of one image. A centre taken from its values is missing from the result too: softmax weighs with shares
+    /// of one. The pseudo-inverse does not, so the values pass through it whole.
     pub(super) fn attend(
         &mut self,
         pool: &mut Pool<Scratch>,
-        (parts, all): ([Rows<'_>; 3], &Keys),
+        image: Image<'_>,
         out: (MatMut<'_, u32>, Format),
         conv: Option<Convolution<'_>>,
     ) {
+        let Image { parts, all, centre } = image;
         let (landmarks, stride) = (self.grouping.count(), self.query_rows.stride());
         means(pool, (&self.heads, &self.grouping), parts[0], &mut self.queries);
         means(pool, (&self.heads, &self.grouping), parts[1], &mut self.keys);
@@ -89,7 +101,12 @@ impl Nystrom {
         // As f32, heads side by side; taken apart by `solve`.
         let sums = MatMut::new(&mut self.values, (landmarks, inner), inner);
         all.attend(pool, queries, (sums, Format::F32), None);
-        self.solve(pool);
+        if let Some(centre) = centre {
+            for row in self.values.floats_mut().chunks_exact_mut(inner).take(landmarks) {
+                add_scaled(self.heads.isa, centre, 1.0, row);
+            }
+        }
+        self.solve(pool, centre);
         let row = |operand: &Operand| operand.stride();
         let keys = Rows { words: self.key_rows.words(), stride: row(&self.key_rows), first: 0 };
         let values = Rows { words: self.value_rows.words(), stride: row(&self.value_rows), first: 0 };
@@ -97,8 +114,8 @@ impl Nystrom {
         self.packed.attend(pool, parts[0], out, conv);
     }
 
-    /// `w = pinv(softmax(ql klᵀ)) · (k3 · v)` of each head.
-    fn solve(&mut self, pool: &mut Pool<Scratch>) {
+    /// `w = pinv(softmax(ql klᵀ)) · (k3 · v)` of each head, without the centre.
+    fn solve(&mut self, pool: &mut Pool<Scratch>, centre: Option<&[f32]>) {
         let Self { heads, iterations, queries, keys, values, value_rows, .. } = self;
         let (landmarks, width) = (self.grouping.count(), heads.width);
         let (each, inner, words) = (landmarks * width, heads.count * width, heads.words());
@@ -113,8 +130,13 @@ impl Nystrom {
                 width,
             );
             solver.solve(*iterations, (values, inner, head * width), width);
+            let numbers = &mut scratch.row[..width];
             for row in 0..landmarks {
-                pack_row(heads.isa, solver.result(row, width), heads.format, block.row(row));
+                numbers.copy_from_slice(solver.result(row, width));
+                if let Some(centre) = centre {
+                    add_scaled(heads.isa, &centre[head * width..][..width], -1.0, numbers);
+                }
+                pack_row(heads.isa, numbers, heads.format, block.row(row));
             }
         });
     }

@@ -1,7 +1,7 @@
 //! From hidden tokens to latent tokens and the embedding (see [`crate::model::Pool`], which this follows).
 
 use super::Scratch;
-use super::linear::Operand;
+use super::linear::{Operand, Target};
 use super::network::Network;
 use super::simd::rows::{add_scaled, finish_storing};
 use super::simd::{Format, MatMut, Pool, floats_mut};
@@ -84,7 +84,8 @@ impl Readout {
     fn embed(&self, pool: &mut Pool<Scratch>, network: &Network, rows: usize) -> Vec<f32> {
         let layer = &network.embed;
         let mut out = vec![0f32; rows * layer.out()];
-        let to = (MatMut::new(&mut out, (rows, layer.out()), layer.out()), 1);
+        let to =
+            Target { out: MatMut::new(&mut out, (rows, layer.out()), layer.out()), per: 1, common: None };
         layer.run(pool, self.rows.left(rows), to, |sums, finish, _, block| {
             finish_storing(network.isa, sums, finish, None, block);
         });

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use shared::preprocess::Preprocess;
 
-use super::cells;
+use super::{cells, cost};
 
 mod validate;
 
@@ -90,7 +90,7 @@ fn default_ln_eps() -> f64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Attention {
-    /// Exact when a sequence has at most `landmarks` tokens, else Nyström.
+    /// Whichever takes fewer operations for the sequence: Nyström from about 2000 tokens at 256 landmarks.
     #[default]
     Auto,
     /// Always exact.
@@ -335,12 +335,12 @@ impl Config {
 
     /// Whether a sequence of `tokens` goes through exact attention.
     ///
-    /// With no more tokens than landmarks every token would be its own landmark: exact attention is then what
-    /// Nyström approximates, and costs less. Where Nyström is asked for, only a sequence too short for it is exact.
+    /// `auto` counts operations and does not time anything: what a model computes, and so its embedding space, must
+    /// not depend on the machine. Where Nyström is asked for, only a sequence too short for it is exact.
     pub fn is_exact(&self, tokens: usize) -> bool {
         match self.attention {
             Attention::Exact => true,
-            Attention::Auto => tokens <= self.landmarks,
+            Attention::Auto => cost::exact_is_cheaper(self, tokens),
             Attention::Nystrom => tokens < self.landmarks,
         }
     }

@@ -23,9 +23,11 @@ fn every_meaning_bearing_change_makes_another_space() {
     other(&|c| c.preprocess.std[2] = 0.3);
     other(&|c| c.pooling = Pooling::Regions { version: 1, rows: 1, cols: 1 });
     other(&|c| (c.heads, c.dim_head) = (4, 4));
-    other(&|c| c.landmarks = 12);
-    other(&|c| (c.landmarks, c.landmark_kind) = (12, LandmarkKind::Blocks));
-    other(&|c| (c.landmarks, c.pinv_iterations) = (12, 7));
+    other(&|c| (c.landmarks, c.attention) = (12, Attention::Nystrom));
+    other(&|c| {
+        (c.landmarks, c.attention, c.landmark_kind) = (12, Attention::Nystrom, LandmarkKind::Blocks);
+    });
+    other(&|c| (c.landmarks, c.attention, c.pinv_iterations) = (12, Attention::Nystrom, 7));
     other(&|c| (c.landmarks, c.attention) = (11, Attention::Nystrom));
     other(&|c| c.conv_kernel = 3);
     other(&|c| c.qkv_bias = true);

@@ -4,6 +4,10 @@ use std::marker::PhantomData;
 
 use super::pool::Pool;
 
+/// Bytes that memory moves in.
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;
+
 /// A matrix to write to: rows contiguous, `stride` numbers apart.
 #[derive(Debug)]
 pub struct MatMut<'a, T> {
@@ -49,6 +53,19 @@ impl<T> Block<'_, T> {
     /// Its columns.
     pub fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// Asks for its memory, so that it is near when it is written: rows lie far apart, which no processor foresees.
+    #[inline]
+    pub fn fetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        for row in 0..self.rows {
+            for col in (0..self.cols).step_by((LINE_BYTES / size_of::<T>()).max(1)) {
+                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+                // SAFETY: the place lies in the matrix (`row`, `col` are in the block); nothing is read or written.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(self.start.add(row * self.stride + col).cast()) };
+            }
+        }
     }
 
     /// One of its rows.
@@ -97,9 +114,109 @@ impl<S: Send> Pool<S> {
     }
 }
 
+/// A matrix whose rows come in bands that no block crosses, such as frames of so many tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Bands {
+    /// Rows of a band.
+    pub rows: usize,
+    /// Most rows and columns of a block.
+    pub block: (usize, usize),
+}
+
+impl Bands {
+    /// Blocks from top to bottom of a band.
+    pub fn down(self) -> usize {
+        self.rows.div_ceil(self.block.0)
+    }
+}
+
+impl<S: Send> Pool<S> {
+    /// As [`Pool::over`], for bands. Each task also gets a block of `beside`, if there is one, in which every row of blocks
+    /// has one row, and every column of blocks `width` columns (the last one what is left).
+    ///
+    /// # Panics
+    /// If `beside` has another shape, or `out` does not end with a band.
+    pub fn over_bands<T: Send, U: Send>(
+        &mut self,
+        out: MatMut<'_, T>,
+        bands: Bands,
+        beside: Option<(MatMut<'_, U>, usize)>,
+        task: impl Fn(&mut S, (usize, usize), Block<'_, T>, Option<Block<'_, U>>) + Sync,
+    ) {
+        let Bands { rows: band, block: size } = bands;
+        let (down, across) = (out.rows / band * bands.down(), out.cols.div_ceil(size.1));
+        assert!(out.rows.is_multiple_of(band), "{} rows are no bands of {band}", out.rows);
+        let beside = beside.map(|(to, width)| {
+            assert_eq!((to.rows, to.cols.div_ceil(width)), (down, across), "rows and columns of blocks");
+            (Start(to.data.as_mut_ptr()), width, to.cols, to.stride)
+        });
+        let beside = &beside;
+        let (cols, stride) = (out.cols, out.stride);
+        let start = Start(out.data.as_mut_ptr());
+        let start = &start;
+        self.run(down * across, |scratch, number| {
+            let (part, panel) = (number % down, number / down);
+            let inside = part % bands.down() * size.0;
+            let (row, col) = (part / bands.down() * band + inside, panel * size.1);
+            let block = Block {
+                // SAFETY: `row` lies in a band of the matrix and `col < cols`: in the slice that `MatMut::new` checked.
+                start: unsafe { start.0.add(row * stride + col) },
+                rows: size.0.min(band - inside),
+                cols: size.1.min(cols - col),
+                stride,
+                owner: PhantomData,
+            };
+            let beside = beside.as_ref().map(|(start, width, cols, stride)| Block {
+                // SAFETY: the shape was checked above: `part` is a row, and `panel * width` a column, of the matrix.
+                start: unsafe { start.0.add(part * stride + panel * width) },
+                rows: 1,
+                cols: (*width).min(cols - panel * width),
+                stride: *stride,
+                owner: PhantomData,
+            });
+            task(scratch, (row, col), block, beside);
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bands_are_not_crossed_and_every_block_has_its_place_beside() {
+        // Two bands of five rows in blocks of three and two, seven columns in blocks of four and three.
+        let mut pool = Pool::new(vec![(); 2]).unwrap();
+        let (mut data, mut beside) = (vec![0u32; 10 * 8], vec![0u32; 4 * 14]);
+        let bands = Bands { rows: 5, block: (3, 4) };
+        let out = (MatMut::new(&mut data, (10, 7), 8), MatMut::new(&mut beside, (4, 13), 14));
+        pool.over_bands(out.0, bands, Some((out.1, 8)), |(), (row, col), mut block, beside| {
+            let mut beside = beside.unwrap();
+            beside.row(0).fill((10 * row + col) as u32 + 1);
+            for r in 0..block.rows() {
+                block.row(r).fill((10 * row + col) as u32 + 1);
+            }
+        });
+        for (at, value) in data.iter().enumerate() {
+            let (row, col) = (at / 8, at % 8);
+            let first = [0, 0, 0, 3, 3, 5, 5, 5, 8, 8][row] * 10 + col / 4 * 4 + 1;
+            assert_eq!(*value, if col < 7 { first as u32 } else { 0 }, "{row} {col}");
+        }
+        for (at, value) in beside.iter().enumerate() {
+            let (part, col) = (at / 14, at % 14);
+            let first = [0, 3, 5, 8][part] * 10 + col / 8 * 4 + 1;
+            assert_eq!(*value, if col < 13 { first as u32 } else { 0 }, "{part} {col}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "rows and columns of blocks")]
+    fn a_matrix_beside_that_is_too_small_is_refused() {
+        let (mut data, mut beside) = (vec![0u8; 20], vec![0u8; 2]);
+        let out = (MatMut::new(&mut data, (4, 5), 5), MatMut::new(&mut beside, (1, 2), 2));
+        let bands = Bands { rows: 2, block: (2, 5) };
+        Pool::new(vec![()]).unwrap().over_bands(out.0, bands, Some((out.1, 2)), |(), _, _, _| ());
+    }
 
     #[test]
     fn blocks_cover_a_ragged_matrix_and_nothing_beside_it() {

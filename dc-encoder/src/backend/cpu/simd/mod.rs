@@ -18,7 +18,7 @@ pub mod rows;
 mod tile;
 mod words;
 
-pub use blocks::{Block, MatMut};
+pub use blocks::{Bands, Block, MatMut};
 pub use isa::{Format, Isa};
 pub use pool::Pool;
 pub use tile::{Left, Panel, WIDTH, tile};

@@ -9,7 +9,7 @@
 use super::blocks::Block;
 use super::isa::{Format, Isa};
 use super::lanes;
-use super::words::{bytes_mut, floats, floats_mut, halves, halves_mut};
+use super::words::{bytes, bytes_mut, floats, floats_mut, halves, halves_mut};
 
 /// Defines `name(isa, …)`, which runs `body` compiled for AVX-512 where the processor has it.
 macro_rules! compiled {
@@ -71,7 +71,7 @@ fn pack_row_body<const FUSED: bool>(values: &[f32], format: Format, to: &mut [u3
 }
 
 compiled! {
-    /// A row of f32 or bf16 words as numbers.
+    /// A row of words as numbers; bytes have their scale and zero in the row's last two words.
     unpack_row = unpack_row_body(words: &[u32], format: Format, to: &mut [f32])
 }
 
@@ -79,7 +79,12 @@ compiled! {
 fn unpack_row_body<const FUSED: bool>(words: &[u32], format: Format, to: &mut [f32]) {
     match format {
         Format::F32 => to.copy_from_slice(&floats(words)[..to.len()]),
-        Format::Bf16 | Format::Int8 => lanes::from_halves(halves(words), to),
+        Format::Bf16 => lanes::from_halves(halves(words), to),
+        Format::Int8 => {
+            let last = words.len() - 2;
+            let (scale, zero) = (f32::from_bits(words[last]), f32::from_bits(words[last + 1]));
+            lanes::from_bytes(bytes(&words[..last]), (scale, zero), to);
+        }
     }
 }
 
@@ -111,8 +116,17 @@ impl Finish<'_> {
     /// The finished numbers of one row, in place.
     #[inline(always)]
     fn row<'t, const FUSED: bool>(&self, sums: &'t mut [f32], row: usize, cols: usize) -> &'t mut [f32] {
+        let sums = self.scaled(sums, row, cols);
+        for (sum, bias) in sums.iter_mut().zip(&self.bias[..cols]) {
+            *sum += bias;
+        }
+        sums
+    }
+
+    /// The numbers of one row without the bias, in place.
+    #[inline(always)]
+    fn scaled<'t>(&self, sums: &'t mut [f32], row: usize, cols: usize) -> &'t mut [f32] {
         let sums = &mut sums[row * self.width..][..cols];
-        let bias = &self.bias[..cols];
         if let Some(bytes) = &self.bytes {
             let end = (row + 1) * bytes.stride;
             let (scale, zero) = (f32::from_bits(bytes.rows[end - 2]), f32::from_bits(bytes.rows[end - 1]));
@@ -122,39 +136,53 @@ impl Finish<'_> {
                 *sum = (*sum - zero * column) * (scale * by);
             }
         }
-        for (sum, bias) in sums.iter_mut().zip(bias) {
-            *sum += bias;
-        }
         sums
     }
 }
 
 compiled! {
+    /// Finishes the sums `[2, width]` of a centre that is split over two rows: `to` becomes their sum and the bias.
+    finish_centre = finish_centre_body(sums: &mut [f32], finish: &Finish<'_>, to: &mut [f32])
+}
+
+#[inline(always)]
+fn finish_centre_body<const FUSED: bool>(sums: &mut [f32], finish: &Finish<'_>, to: &mut [f32]) {
+    let cols = to.len();
+    to.copy_from_slice(finish.row::<FUSED>(sums, 0, cols));
+    for (to, rest) in to.iter_mut().zip(finish.scaled(sums, 1, cols)) {
+        *to += *rest;
+    }
+}
+
+compiled! {
     /// Finishes sums `[rows, width]` into words of f32 or bf16, through GELU or as they are.
-    finish_words = finish_words_body(sums: &mut [f32], finish: &Finish<'_>, how: Words, to: &mut Block<'_, u32>)
+    finish_words = finish_words_body(sums: &mut [f32], finish: &Finish<'_>, how: Words<'_>, to: &mut Block<'_, u32>)
 }
 
 /// How finished numbers are stored.
 #[derive(Debug, Clone, Copy)]
-pub struct Words {
+pub struct Words<'a> {
     /// F32, or bf16.
     pub format: Format,
-    /// Whether they pass through GELU.
-    pub gelu: bool,
+    /// Whether they pass through GELU, and then what is taken from each column.
+    pub gelu: Option<&'a [f32]>,
 }
 
 #[inline(always)]
 fn finish_words_body<const FUSED: bool>(
     sums: &mut [f32],
     finish: &Finish<'_>,
-    how: Words,
+    how: Words<'_>,
     to: &mut Block<'_, u32>,
 ) {
     let cols = to.cols() * how.format.per_word();
     for row in 0..to.rows() {
         let values = finish.row::<FUSED>(sums, row, cols);
-        if how.gelu {
+        if let Some(less) = how.gelu {
             lanes::gelu::<FUSED>(values);
+            for (value, less) in values.iter_mut().zip(less) {
+                *value -= less;
+            }
         }
         match how.format {
             Format::F32 => floats_mut(to.row(row)).copy_from_slice(values),
@@ -249,29 +277,41 @@ fn soften_body<const FUSED: bool>(
     for row in 0..rows {
         let beyond = panels * width - keys;
         scores[(panels - 1) * panel + row * width..][width - beyond..width].fill(f32::NEG_INFINITY);
-        let mut largest = state.largest[row];
+        let mut most = [state.largest[row]; lanes::LANES];
         for scores in scores.chunks(panel).take(panels) {
-            largest = lanes::largest(&scores[row * width..][..width]).max(largest);
+            lanes::keep_largest(&mut most, &scores[row * width..][..width]);
         }
+        let largest = lanes::largest_lane(&most);
         let fade = lanes::exp::<FUSED>(scale * (state.largest[row] - largest));
         if largest > state.largest[row] {
             for sums in sums.chunks_mut(panel) {
                 sums[row * width..][..width].iter_mut().for_each(|sum| *sum *= fade);
             }
         }
-        let mut total = state.total[row] * fade;
+        let mut totals = [0f32; lanes::LANES];
         let words = width / format.per_word();
         for (number, scores) in scores.chunks_mut(panel).take(panels).enumerate() {
             let scores = &mut scores[row * width..][..width];
-            total += lanes::powers::<FUSED>(scores, scale, largest);
+            lanes::powers::<FUSED>(scores, (scale, largest), &mut totals);
             let to = &mut to[row * stride + number * words..][..words];
             match format {
                 Format::F32 => floats_mut(to).copy_from_slice(scores),
                 Format::Bf16 | Format::Int8 => lanes::to_halves(scores, halves_mut(to)),
             }
         }
-        (state.largest[row], state.total[row]) = (largest, total);
+        state.total[row] = state.total[row] * fade + lanes::sum_lanes(&totals);
+        state.largest[row] = largest;
     }
+}
+
+compiled! {
+    /// Exact GELU in place.
+    gelu = gelu_body(values: &mut [f32])
+}
+
+#[inline(always)]
+fn gelu_body<const FUSED: bool>(values: &mut [f32]) {
+    lanes::gelu::<FUSED>(values);
 }
 
 compiled! {
