@@ -83,7 +83,7 @@ fn config(case: &Value) -> anyhow::Result<Config> {
     let config = json!({
         "model_type": "nystrom-vit", "height": height, "width": width, "patch": case["patch"], "dim": case["dim"],
         "depth": case["depth"], "heads": case["heads"], "dim_head": case["dim_head"], "mlp": case["mlp"],
-        "embed_dim": case["embed"], "attention": case["attn"], "landmarks": case["landmarks"],
+        "embed_dim": case["embed"], "attention": "nystrom", "landmarks": case["landmarks"],
         "pinv_iterations": case["iters"], "conv_kernel": case["conv_kernel"],
         "qkv_bias": case["qkv_bias"].as_bool().unwrap_or(false), "ln_eps": case["ln_eps"],
         "pooling": { "kind": "mean", "version": 1 },
