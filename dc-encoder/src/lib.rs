@@ -3,7 +3,7 @@
 //! ```text
 //! pki ─► session ─► decode ─► batch ─► backend (model) ─► session
 //! pretrain ─► calibrate ─► embed ─► heads::train ─► evaluate
-//! keys ─► signed heads
+//! keys ─► signed heads ─► registry ─► session
 //! ```
 
 pub mod backend;
@@ -18,5 +18,6 @@ pub mod keys;
 pub mod model;
 pub mod pki;
 pub mod pretrain;
+pub mod registry;
 pub mod serve;
 pub mod session;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! connection ─► greet: certificate, Hello ─► admit ─► Welcome ─► control: Ping, Goodbye
-//!                        └──── Refused ◄───────┘                  └─ frame (one task each) ─► pipeline
+//!                        └──── Refused ◄───────┘      Wanted ◄─┘  └─ frame (one task each) ─► pipeline
+//!                                                                 └─ fetch ◄─ registry
 //! ```
 //! A session task owns its connection, its control stream and its frame tasks; when it ends, they end, and
 //! frames that still wait are cancelled. Nothing an agent sends reaches beyond its own session.
@@ -21,13 +22,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::batch::Pipeline;
+use crate::registry::Registrar;
 use crate::serve::config::Timeouts;
 
 pub mod admit;
 mod control;
+mod fetch;
 mod frame;
 mod greet;
 mod live;
+mod stream;
 
 pub(crate) use live::Live;
 
@@ -41,6 +45,8 @@ pub(crate) struct Context {
     /// Memory for received JPEGs of all sessions together, in KiB.
     pub(crate) memory: Arc<Semaphore>,
     pub(crate) live: Live,
+    /// What cameras should run. `None`: this server has no registry.
+    pub(crate) registrar: Option<Arc<Registrar>>,
     pub(crate) revocations: Revocations,
     /// The server's own, to explain what becomes of connections.
     pub(crate) identity: Identity,
