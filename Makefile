@@ -4,10 +4,10 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak bench-train bench-shapes fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train fuzz
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 packages-needed:
 	@sh cross/debian-packages.sh
@@ -55,17 +55,16 @@ soak: packages-needed ## five minutes of live HLS with the stream server stopped
 	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
 	@$(BIN)/soak
 
+parity: packages-needed ## every backend and precision of this machine against the reference, flipped answers of heads too; MODEL=DIR
+	@MODEL=$(call quote,$(if $(MODEL),$(abspath $(MODEL)))) cargo bench --locked -p tests --bench parity
+
+bench-encoder: packages-needed ## frames a second beside ONNX Runtime's and PyTorch's, Nyström's time and error; PYTHON=, else .venv is made
+	@PYTHON=$$(sh tests/peers/setup.sh onnxruntime onnx onnxscript) && export PYTHON && \
+		cargo bench --locked -p dc-encoder --bench encoder
+
 bench-train: packages-needed ## training steps a second beside PyTorch's; PYTHON=one with torch, else .venv is made
 	@PYTHON=$$(sh tests/peers/setup.sh) && export PYTHON && \
 		cargo bench --locked -p dc-encoder --bench train
-
-SHAPES := 576x960-p48 576x960-p24 1056x1920-p48 1080x1920-p24
-bench-shapes: packages-needed ## patch size against frame size on DATA=DIR: the same small encoder, BUDGET=3m of training each
-	cargo build --release --locked -p dc-encoder
-	@for shape in $(SHAPES); do echo "== $$shape"; \
-		$(BIN)/dc-encoder evaluate --data $(call quote,$(DATA)) --preset dc-encoder/benches/shapes/$$shape.json \
-			--budget $(call quote,$(or $(BUDGET),3m)) --labels 30,100,300 --out $(call quote,$(or $(OUT),eval-out))/$$shape \
-			|| exit 1; done
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
 	cd protocol && mkdir -p fuzz/corpus/decode && \

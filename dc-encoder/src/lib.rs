@@ -16,6 +16,7 @@ pub mod evaluate;
 pub mod heads;
 pub mod keys;
 pub mod model;
+pub mod parity;
 pub mod pki;
 pub mod pretrain;
 pub mod serve;

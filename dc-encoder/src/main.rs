@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    dc_encoder::backend::sleep_when_idle();
     dc_encoder::cli::main()
 }

@@ -1,7 +1,7 @@
 """The peer of `make bench-train`: the same masked autoencoder in PyTorch, as one would write it there.
 
 Reads one JSON object from the first argument (the shape, see dc-encoder/benches/train.rs), trains for `seconds`, prints
-one JSON line: images a second, the median and the best step. Images are float tensors in memory before the clock
+one JSON line: images a second, the median and the best step, and the processor's seconds an image. Images are float tensors in memory before the clock
 starts; the decoder predicts every patch and the encoder's patch embedding sees every patch, as the reference code of
 the paper does.
 """
@@ -105,16 +105,19 @@ def main():
     for _ in range(2):
         step()
     times = []
+    processor = time.process_time()
     end = time.perf_counter() + shape["seconds"]
     while len(times) < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
+    processor = time.process_time() - processor
     print(json.dumps({
         "version": torch.__version__,
         "steps": len(times),
         "median": batch / statistics.median(times),
         "best": batch / min(times),
+        "processor_s": processor / (batch * len(times)),
     }))
 
 

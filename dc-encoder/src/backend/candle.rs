@@ -1,6 +1,5 @@
 //! The candle backend: the model on the processor or on a CUDA device, in f32.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -8,26 +7,16 @@ use rayon::prelude::*;
 use shared::image::Rgb;
 use shared::preprocess::{PatchGeometry, patchify};
 
-use super::device::{DeviceChoice, Opened, select};
-use super::{Backend, BackendError, BackendInfo, Encoded, OpenError};
+use super::device::Opened;
+use super::{Backend, BackendError, BackendInfo, Encoded};
 use crate::model::{Config, Model};
 
 /// Most frames worth giving at once to the processor: beyond this the time a frame no longer falls.
-const CPU_BATCH: usize = 8;
+pub(super) const CPU_BATCH: usize = 8;
 /// Most frames worth giving at once to a GPU.
 const GPU_BATCH: usize = 64;
 /// Tokens in the largest batch: long sequences take smaller batches, so that memory stays bounded.
-const MAX_BATCH_TOKENS: usize = 16_384;
-
-/// Opens a model folder on the device that `choice` asks for.
-///
-/// # Errors
-/// A device that was asked for by name and cannot be used, or a model folder that is not whole.
-pub fn open(model_dir: &Path, choice: DeviceChoice) -> Result<Box<dyn Backend>, OpenError> {
-    let opened = select(choice)?;
-    let model = Model::load(model_dir, &opened.device)?;
-    Ok(Box::new(CandleBackend::new(model, opened)))
-}
+pub(super) const MAX_BATCH_TOKENS: usize = 16_384;
 
 /// A model on a candle device.
 #[derive(Debug)]
@@ -101,13 +90,7 @@ impl Backend for CandleBackend {
     }
 
     fn encode(&mut self, batch: &[Arc<Rgb>], tokens: bool) -> Result<Vec<Encoded>, BackendError> {
-        let (width, height) = (self.geometry.width, self.geometry.height);
-        for (index, frame) in batch.iter().enumerate() {
-            if (frame.width, frame.height) != (width, height) {
-                let (got_width, got_height) = (frame.width, frame.height);
-                return Err(BackendError::FrameSize { index, got_width, got_height, width, height });
-            }
-        }
+        check_sizes(batch, self.info.input)?;
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -122,8 +105,20 @@ impl Backend for CandleBackend {
     }
 }
 
+/// Whether every frame has the input's size (height, width).
+pub(super) fn check_sizes(batch: &[Arc<Rgb>], input: (usize, usize)) -> Result<(), BackendError> {
+    let (height, width) = (input.0 as u32, input.1 as u32);
+    match batch.iter().enumerate().find(|(_, frame)| (frame.width, frame.height) != (width, height)) {
+        None => Ok(()),
+        Some((index, frame)) => {
+            let (got_width, got_height) = (frame.width, frame.height);
+            Err(BackendError::FrameSize { index, got_width, got_height, width, height })
+        }
+    }
+}
+
 /// The shape of a model in a few words: `nystrom-vit 576x960 p48 1024x10`.
-fn short_name(config: &Config) -> String {
+pub(super) fn short_name(config: &Config) -> String {
     format!(
         "{} {}x{} p{} {}x{}",
         config.model_type, config.height, config.width, config.patch, config.dim, config.depth

@@ -3,7 +3,8 @@
 //! ```text
 //! decode ─► [Rgb, already input-sized] ─► Backend::encode ─► [Encoded] ─► session
 //!                                          │ normalise, patchify (shared::preprocess)
-//!                                          └ model: CPU or CUDA through candle
+//!                                          ├ cpu: packed weights, fused steps, f32, bf16 or bytes
+//!                                          └ candle: the reference, on CPU or CUDA
 //! ```
 //! One thread owns a backend: `encode` takes `&mut self`, and a device is never shared behind a lock.
 
@@ -13,10 +14,17 @@ use protocol::SpaceId;
 use shared::image::Rgb;
 
 mod candle;
+pub mod cpu;
 mod device;
+mod open;
+mod precision;
+mod waiting;
 
-pub use candle::{CandleBackend, open};
+pub use candle::CandleBackend;
 pub use device::{DeviceChoice, DeviceError, Opened, ParseDeviceError, select};
+pub use open::{Choice, ChoiceArgs, Engine, open};
+pub use precision::Precision;
+pub use waiting::sleep_when_idle;
 
 /// What is known about an open backend.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,4 +124,15 @@ pub enum OpenError {
     /// The model folder cannot be used.
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
+    /// The processor's own path cannot run it.
+    #[error(transparent)]
+    Cpu(#[from] cpu::CpuError),
+    /// Backend, device and precision do not go together.
+    #[error("{what} does not exist: {remedy}")]
+    Combination {
+        /// What was asked for.
+        what: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
 }

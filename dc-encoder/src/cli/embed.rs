@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::uplink::Uplink;
 
-use crate::backend::{self, BackendInfo, DeviceChoice};
+use crate::backend::{self, BackendInfo, Choice, ChoiceArgs};
 use crate::embed::{self, Config, Event, Summary};
 
 /// Where nobody sees a progress bar, a line appears this often.
@@ -39,9 +39,8 @@ pub struct Args {
     /// Leave out frames that cannot be used, and list them
     #[arg(long)]
     skip_bad: bool,
-    /// auto, cpu or cuda:N
-    #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    on: ChoiceArgs,
     /// Frames in a batch [default: what suits the device]
     #[arg(long, value_name = "N", value_parser = positive)]
     batch: Option<usize>,
@@ -59,9 +58,9 @@ fn positive(text: &str) -> Result<usize, String> {
 /// # Errors
 /// A model or device that cannot be opened, and everything in [`embed::EmbedError`].
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let Args { model, frames, out, tokens, uplink, skip_bad, device, batch, threads } = args;
+    let Args { model, frames, out, tokens, uplink, skip_bad, on, batch, threads } = args;
     let config = Config { tokens, uplink, skip_bad, batch, threads, ..Config::new(frames, out) };
-    let summary = with_progress(&model, device, &config)?;
+    let summary = with_progress(&model, on.into(), &config)?;
     report(&mut io::stdout(), &config.out, &summary)?;
     Ok(())
 }
@@ -70,11 +69,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// As [`run`].
-pub(super) fn with_progress(model: &Path, device: DeviceChoice, config: &Config) -> anyhow::Result<Summary> {
+pub(super) fn with_progress(model: &Path, choice: Choice, config: &Config) -> anyhow::Result<Summary> {
     let mut err = io::stderr();
     writeln!(err, "loading the model {}", model.display())?;
     let mut backend =
-        backend::open(model, device).with_context(|| format!("cannot open {}", model.display()))?;
+        backend::open(model, choice).with_context(|| format!("cannot open {}", model.display()))?;
     announce(&mut err, &backend.info(), &config.uplink)?;
     let mut progress = Progress::new(err.is_terminal());
     let result = embed::run(config, backend.as_mut(), &mut |event| progress.show(event));
@@ -83,8 +82,8 @@ pub(super) fn with_progress(model: &Path, device: DeviceChoice, config: &Config)
 }
 
 fn announce(out: &mut impl Write, info: &BackendInfo, uplink: &Uplink) -> io::Result<()> {
-    let BackendInfo { device, path, model, note, space, .. } = info;
-    writeln!(out, "model {model}, embedding space {}, on {device} ({path})", space.short())?;
+    let BackendInfo { device, path, reason, model, note, space, .. } = info;
+    writeln!(out, "model {model}, embedding space {}, on {device} ({path}): {reason}", space.short())?;
     if !note.is_empty() {
         writeln!(out, "WEIGHTS: {note}")?;
     }

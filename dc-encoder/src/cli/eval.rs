@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::backend::DeviceChoice;
+use crate::backend::{Choice, ChoiceArgs};
 use crate::embed::{Config, EmbeddingsFile};
-use crate::evaluate::{Bench, Evaluation, Folder, Plan, Progress, Style, sheet};
+use crate::evaluate::sheet::{self, Written};
+use crate::evaluate::{Bench, Evaluation, Folder, Plan, Progress, Style};
 use crate::heads::KindChoice;
 
 /// Work that takes less is not told of.
@@ -18,7 +19,8 @@ const WORTH_A_LINE: Duration = Duration::from_millis(500);
 pub struct Args {
     #[command(flatten)]
     source: Source,
-    /// Picture of the worst answers, truth and answer drawn on it
+    /// Pictures of the worst answers, truth and answer drawn on them: FILE-10.png, FILE-30.png … for each number of labels,
+    /// of the best head at that number
     #[arg(long, value_name = "FILE.png")]
     sheet: Option<PathBuf>,
     /// Print one JSON object instead of tables
@@ -44,9 +46,8 @@ pub struct Source {
     /// Embeddings of the folder's frames, from `dc-encoder embed --tokens --frames DIR/labels.csv`
     #[arg(long, value_name = "FILE")]
     embeddings: Option<PathBuf>,
-    /// auto, cpu or cuda:N
-    #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    on: ChoiceArgs,
 }
 
 impl Source {
@@ -60,7 +61,7 @@ impl Source {
             (Some(file), _) => EmbeddingsFile::open(file)?,
             (None, Some(model)) => {
                 let place = tempfile::tempdir().context("a temporary folder for the embeddings")?;
-                embed(model, self.device, &folder.list, &place.path().join("embeddings.safetensors"))?
+                embed(model, self.on.into(), &folder.list, &place.path().join("embeddings.safetensors"))?
             }
             (None, None) => anyhow::bail!("give --model or --embeddings"),
         };
@@ -119,7 +120,7 @@ pub fn run(args: &Args) -> anyhow::Result<String> {
     let bench = args.source.bench()?;
     let evaluation = Evaluation::measure(&bench, &args.heads.plan(), &mut progress)?;
     if let Some(path) = &args.sheet {
-        write_sheet(path, &bench, &evaluation)?;
+        write_sheets(path, &bench, &evaluation)?;
     }
     if args.json {
         return Ok(serde_json::to_string_pretty(&evaluation)? + "\n");
@@ -129,23 +130,17 @@ pub fn run(args: &Args) -> anyhow::Result<String> {
 }
 
 /// Embeds a list of frames with their latent tokens.
-pub(super) fn embed(
-    model: &Path,
-    device: DeviceChoice,
-    list: &Path,
-    out: &Path,
-) -> anyhow::Result<EmbeddingsFile> {
+pub(super) fn embed(model: &Path, choice: Choice, list: &Path, out: &Path) -> anyhow::Result<EmbeddingsFile> {
     let config = Config { tokens: true, ..Config::new(list, out) };
-    super::embed::with_progress(model, device, &config)?;
+    super::embed::with_progress(model, choice, &config)?;
     Ok(EmbeddingsFile::open(out)?)
 }
 
-/// The first head's worst answers as a picture.
-pub(super) fn write_sheet(path: &Path, bench: &Bench, evaluation: &Evaluation) -> anyhow::Result<()> {
-    let first = evaluation.curves.first().and_then(|curve| Some((curve, curve.heads().next()?)));
-    if let Some((curve, head)) = first {
-        sheet::write(path, bench, curve, head)?;
-        eprintln!("worst answers: {}", path.display());
+/// The worst answers at each number of labels as pictures.
+pub(super) fn write_sheets(path: &Path, bench: &Bench, evaluation: &Evaluation) -> anyhow::Result<()> {
+    let Some(curve) = evaluation.curves.first() else { return Ok(()) };
+    for Written { path, labels, head } in sheet::write(path, bench, curve)? {
+        eprintln!("worst answers at {labels} labels ({head}): {}", path.display());
     }
     Ok(())
 }

@@ -42,7 +42,7 @@ pub struct Args {
     /// Shape of the model that is pretrained: demo, seed-80m, hires, hires-fine, or a FILE.json like theirs
     #[arg(long, default_value = "demo", value_parser = parse_preset)]
     preset: Preset,
-    /// Folder for the model, embeddings, tables, JSON and the picture of the worst answers
+    /// Folder for the model, embeddings, tables, JSON and the pictures of the worst answers (worst-10.png and so on)
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// auto, cpu or cuda:N
@@ -68,7 +68,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Some(model) => (model.clone(), Duration::ZERO),
         None => (pretrained(args, &frames[pool.clone()])?, args.budget),
     };
-    let embeddings = eval::embed(&model, args.device, &folder.list, &out.join("embeddings.safetensors"))?;
+    let embeddings =
+        eval::embed(&model, args.device.into(), &folder.list, &out.join("embeddings.safetensors"))?;
     let bench = Bench::new(folder, embeddings)?;
     let plan = Plan { deadline: Some(started + pretraining + BESIDES - LAST), ..args.heads.plan() };
     let evaluation = Evaluation::measure(&bench, &plan, &mut eval::progress)?;
@@ -123,12 +124,12 @@ fn write_list(list: &Path, frames: &[PathBuf]) -> anyhow::Result<()> {
     std::fs::write(list, text).with_context(|| format!("cannot write {}", list.display()))
 }
 
-/// The table in Markdown, everything in JSON, and the picture.
+/// The table in Markdown, everything in JSON, and the pictures.
 fn write(out: &Path, bench: &Bench, evaluation: &Evaluation) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(evaluation)?;
     for (name, text) in [("results.md", evaluation.render(Style::Markdown)), ("results.json", json + "\n")] {
         let path = out.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    eval::write_sheet(&out.join("worst.png"), bench, evaluation)
+    eval::write_sheets(&out.join("worst.png"), bench, evaluation)
 }

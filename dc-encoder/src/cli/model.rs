@@ -5,19 +5,20 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use candle_core::Device;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use shared::uplink::Uplink;
 
-use crate::backend::{DeviceChoice, select};
+use crate::backend::{self, ChoiceArgs, Opened};
 use crate::calibrate;
 use crate::model::config::{Attention, LandmarkKind, Origin};
 use crate::model::file::{self, Precision};
 use crate::model::import::{self, ClassToken};
 use crate::model::inspect::Report;
 use crate::model::preset::{PRESETS, Preset};
-use crate::model::{Model, init, tensors};
+use crate::model::{init, tensors};
 
 /// Subcommands of `dc-encoder model`.
 #[derive(Debug, Subcommand)]
@@ -61,9 +62,8 @@ pub struct Init {
 pub struct Inspect {
     /// The model folder
     model: PathBuf,
-    /// Device to open it on: auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    on: ChoiceArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -175,9 +175,10 @@ fn run_init(args: &Init, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 fn run_inspect(args: &Inspect, out: &mut dyn Write) -> anyhow::Result<()> {
-    let opened = select(args.device)?;
-    let model = Model::load(&args.model, &opened.device)?;
-    let report = Report::new(model.config(), model.space(), &opened);
+    let config = file::load_config(&args.model)?;
+    let info = backend::open(&args.model, args.on)?.info();
+    let opened = Opened { device: Device::Cpu, name: info.device, path: info.path, reason: info.reason };
+    let report = Report::new(&config, info.space, &opened);
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &report).context("writing the report")?;
         writeln!(out)?;

@@ -13,7 +13,9 @@ use crate::backend::{DeviceChoice, select};
 use crate::model::config::TargetKind;
 use crate::model::file::Precision;
 use crate::model::preset::Preset;
-use crate::pretrain::{self, Event, Length, Options, Reconstruction, Start, Summary, Tried, Validation};
+use crate::pretrain::{
+    self, Event, Length, Options, Reconstructed, Reconstruction, Start, Summary, Tried, Validation,
+};
 
 /// Where nobody sees a progress bar, a line appears this often.
 const LINE_EVERY: Duration = Duration::from_secs(30);
@@ -145,7 +147,7 @@ pub struct ReconstructArgs {
     /// Picture to reconstruct
     #[arg(long, value_name = "FILE")]
     frame: PathBuf,
-    /// PNG file to write: the frame, what the encoder saw, the reconstruction
+    /// PNG file to write: the frame, what the encoder saw, the reconstruction, and what the embedding alone says
     #[arg(long, value_name = "PNG")]
     out: PathBuf,
     /// What the frame passes through first
@@ -246,10 +248,10 @@ fn command() -> String {
 pub fn run_reconstruct(args: ReconstructArgs) -> anyhow::Result<()> {
     let ReconstructArgs { model, frame, out, uplink, mask_ratio, seed } = args;
     let what = Reconstruction { model, frame, out, uplink, mask_ratio, seed };
-    let (loss, means) = pretrain::reconstruct(&what)?;
+    let Reconstructed { caption, loss, loss_of_means } = pretrain::reconstruct(&what)?;
     writeln!(
         io::stdout(),
-        "{}: frame, masked frame, reconstruction; loss {loss:.4} (answering each patch with its mean colour: {means:.4})",
+        "{}: {caption}; loss {loss:.4} (answering each patch with its mean colour: {loss_of_means:.4})",
         what.out.display()
     )?;
     Ok(())
@@ -334,6 +336,7 @@ impl Progress {
             Event::Continuing { step, steps } => {
                 self.say(&format!("continuing after step {step} of {steps}"));
             }
+            Event::Warning(warning) if warning.is_relief() => self.say(&warning.to_string()),
             Event::Warning(warning) => self.say(&format!("WARNING: {warning}")),
             Event::StoppedEarly { step } => {
                 self.say(&format!("the held-out loss falls no more: stopped after step {step}"));

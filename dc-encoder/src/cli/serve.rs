@@ -12,7 +12,7 @@ use serde::Deserialize as _;
 use shared::telemetry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::backend::{self, Backend, BackendInfo, DeviceChoice};
+use crate::backend::{self, Backend, BackendInfo, Choice, Engine, Precision};
 use crate::model::{self, inspect};
 use crate::serve::{Config, ServeError, Server, ServerHandle};
 
@@ -34,6 +34,12 @@ pub struct Args {
     /// auto, cpu or cuda:N
     #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE")]
     device: Option<String>,
+    /// What computes on the processor: this program's own path, or candle
+    #[arg(long, env = "FTH_BACKEND", value_enum)]
+    backend: Option<Engine>,
+    /// Number format of the products; other than f32 on the processor only
+    #[arg(long, env = "FTH_PRECISION", value_enum)]
+    precision: Option<Precision>,
     /// Write the bound address to this file once ready
     #[arg(long, env = "FTH_READY_FILE", value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -74,14 +80,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if config.pki.is_none() {
         return Err(ServeError::NoPki.into());
     }
-    let device: DeviceChoice = config.device.parse()?;
+    let choice =
+        Choice { device: config.device.parse()?, engine: config.backend, precision: config.precision };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (backend, attention) = open(model, device)?;
+    let (backend, attention) = open(model, choice)?;
     runtime.block_on(serve(&config, backend, &attention))
 }
 
 /// Loads the model; says how it attends, and why.
-fn open(model: &Path, device: DeviceChoice) -> anyhow::Result<(Box<dyn Backend>, String)> {
+fn open(model: &Path, choice: Choice) -> anyhow::Result<(Box<dyn Backend>, String)> {
     let dir = model.display();
     if !model.join("config.json").exists() {
         bail!(
@@ -91,7 +98,7 @@ fn open(model: &Path, device: DeviceChoice) -> anyhow::Result<(Box<dyn Backend>,
     }
     tracing::info!("loading the model {dir}");
     let attention = inspect::attention(&model::file::load_config(model)?);
-    Ok((backend::open(model, device)?, attention))
+    Ok((backend::open(model, choice)?, attention))
 }
 
 async fn serve(config: &Config, backend: Box<dyn Backend>, attention: &str) -> anyhow::Result<()> {
@@ -161,11 +168,13 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     if !args.set.is_empty() {
         config = with_keys(args.config.as_deref(), &args.set)?;
     }
-    let Args { model, pki, listen, device, ready_file, .. } = args;
+    let Args { model, pki, listen, device, backend, precision, ready_file, .. } = args;
     config.model = model.or(config.model);
     config.pki = pki.or(config.pki);
     config.listen = listen.unwrap_or(config.listen);
     config.device = device.unwrap_or(config.device);
+    config.backend = backend.unwrap_or(config.backend);
+    config.precision = precision.unwrap_or(config.precision);
     config.ready_file = ready_file.or(config.ready_file);
     Ok(config)
 }

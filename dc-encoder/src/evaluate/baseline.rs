@@ -12,7 +12,7 @@ use super::folder::Folder;
 use super::pixels;
 use super::ridge;
 use crate::heads::target::Target;
-use crate::heads::trees::grow::{Columns, Lesson, Tree};
+use crate::heads::trees::grow::{self, Columns, Lesson, Tree};
 
 /// Neighbours that the nearest-neighbour peer averages.
 const NEIGHBOURS: usize = 3;
@@ -121,9 +121,7 @@ impl Features {
             Baseline::Constant => return vec![target.constant(values.into_iter()); job.test.len()],
             Baseline::ThumbnailRidge => return self.ridge(target, &values, job),
             Baseline::ThumbnailNearest => return self.nearest(target, &values, job),
-            Baseline::ThumbnailTrees => {
-                return self.trees(target, &values, job, Combine::Mean);
-            }
+            Baseline::ThumbnailTrees => return self.trees(target, &values, job, Combine::Mean),
             Baseline::ThumbnailTreesMedian => return self.trees(target, &values, job, Combine::Median),
             Baseline::Departures => true,
             Baseline::DeparturesLine => false,
@@ -167,14 +165,7 @@ impl Features {
             Tree::grow(&lesson, &(0..train).collect::<Vec<_>>(), &mut rng)
         };
         let trees: Vec<Tree> = (0..TREES).into_par_iter().map(grow).collect();
-        let answer = |row: usize| {
-            let mut answers = Vec::with_capacity(trees.len() * width);
-            for tree in &trees {
-                let node = tree.find(&columns, row, LEAF);
-                answers.extend_from_slice(&tree.means[node * width..(node + 1) * width]);
-            }
-            target.decode(combine.of(&answers, width))
-        };
+        let answer = |row: usize| target.decode(grow::answer(&trees, &columns, row, LEAF, combine));
         (train..all.len()).map(answer).collect()
     }
 

@@ -7,7 +7,7 @@ use image::{ImageFormat, RgbImage};
 use shared::image::{Limits, Rgb, fit_within, load, resize};
 
 use super::bench::Bench;
-use super::curve::{Curve, Method};
+use super::curve::{Curve, Score};
 use super::error::EvalError;
 use super::font::{self, Place};
 use crate::heads::report::digits;
@@ -22,8 +22,8 @@ const TILE: (u32, u32) = (320, 240);
 /// Around tiles and captions, in pixels.
 const MARGIN: u32 = 6;
 
-/// Characters of a class's name in a caption: two names fit under a frame.
-const CLASS_CHARS: usize = 6;
+/// Characters of a class's name that fit under a frame beside the row.
+const CLASS_CHARS: usize = 12;
 
 /// Pixels a dot of the captions.
 const SCALE: u32 = 2;
@@ -31,32 +31,64 @@ const SCALE: u32 = 2;
 /// The sheet's shown frames are this share of the test apart, at least: neighbours show the same mistake twice.
 const APART: usize = 40;
 
-/// Writes the frames that a head, trained on the first draw of the most labels, answers worst.
+/// A sheet that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The file.
+    pub path: PathBuf,
+    /// Labels the head was trained on.
+    pub labels: usize,
+    /// The head with the least error at that number.
+    pub head: String,
+}
+
+/// Writes one sheet for each number of labels, `NAME-10.png`, `NAME-30.png` and so on for `NAME.png`: the frames that the
+/// best head at that number, trained on its first draw, answers worst.
 ///
 /// # Errors
 /// A frame that cannot be read, a file that cannot be written.
-pub fn write(path: &Path, bench: &Bench, curve: &Curve, head: &Method) -> Result<(), EvalError> {
-    let Some(score) = head.scores.last() else { return Ok(()) };
+pub fn write(path: &Path, bench: &Bench, curve: &Curve) -> Result<Vec<Written>, EvalError> {
+    let mut written = Vec::with_capacity(curve.labels.len());
+    for (at, labels) in curve.labels.iter().enumerate() {
+        let best = curve.heads().min_by(|a, b| a.scores[at].mean.value.total_cmp(&b.scores[at].mean.value));
+        let Some(head) = best else { break };
+        let path = numbered(path, *labels);
+        let tiles = tiles(bench, curve, &head.scores[at]);
+        let bytes =
+            png(compose(&tiles)?).map_err(|source| EvalError::Write { path: path.clone(), source })?;
+        std::fs::write(&path, bytes).map_err(|source| EvalError::Write { path: path.clone(), source })?;
+        written.push(Written { path, labels: *labels, head: head.name.clone() });
+    }
+    Ok(written)
+}
+
+/// `NAME-LABELS.png` for `NAME.png`.
+fn numbered(path: &Path, labels: usize) -> PathBuf {
+    let part = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned());
+    let stem = part(path.file_stem()).unwrap_or_default();
+    let extension = part(path.extension()).unwrap_or_else(|| "png".to_owned());
+    path.with_file_name(format!("{stem}-{labels}.{extension}"))
+}
+
+/// The worst answers of the first draw.
+fn tiles(bench: &Bench, curve: &Curve, score: &Score) -> Vec<Tile> {
     let errors = bench.errors(&curve.test, &score.answers);
     let chosen = worst(&errors, (GRID.0 * GRID.1) as usize, curve.test.len() / APART);
-    let tiles: Vec<Tile> = chosen
-        .into_iter()
-        .map(|at| {
-            let row = curve.test[at];
-            let (truth, answer) = (value(bench, bench.folder.truth(row)), value(bench, score.answers[at]));
-            Tile {
-                frame: bench.frames[row].clone(),
-                caption: format!("ROW {row} TRUE {truth} SAID {answer}"),
-            }
-        })
-        .collect();
-    let bytes = png(compose(&tiles)?).map_err(|source| EvalError::Write { path: path.into(), source })?;
-    std::fs::write(path, bytes).map_err(|source| EvalError::Write { path: path.into(), source })
+    let tile = |at: usize| {
+        let row = curve.test[at];
+        let (truth, answer) = (value(bench, bench.folder.truth(row)), value(bench, score.answers[at]));
+        Tile {
+            frame: bench.frames[row].clone(),
+            caption: [format!("ROW {row} TRUE {truth}"), format!("SAID {answer}")],
+        }
+    };
+    chosen.into_iter().map(tile).collect()
 }
 
 struct Tile {
     frame: PathBuf,
-    caption: String,
+    /// Its two lines.
+    caption: [String; 2],
 }
 
 /// The places of the largest errors, at least `apart` from each other, largest first.
@@ -86,7 +118,7 @@ fn value(bench: &Bench, value: f64) -> String {
 }
 
 fn compose(tiles: &[Tile]) -> Result<Rgb, EvalError> {
-    let (step_x, step_y) = (TILE.0 + MARGIN, TILE.1 + font::height(SCALE) + 2 * MARGIN);
+    let (step_x, step_y) = (TILE.0 + MARGIN, TILE.1 + 2 * (font::height(SCALE) + MARGIN) + MARGIN);
     let rows = (tiles.len() as u32).div_ceil(GRID.0).max(1);
     let mut sheet = Rgb::filled(GRID.0 * step_x + MARGIN, rows * step_y + MARGIN, [24; 3]);
     for (index, tile) in (0..).zip(tiles) {
@@ -94,7 +126,10 @@ fn compose(tiles: &[Tile]) -> Result<Rgb, EvalError> {
         let (width, height) = fit_within(image.width, image.height, TILE.0, TILE.1);
         let (x, y) = (MARGIN + index % GRID.0 * step_x, MARGIN + index / GRID.0 * step_y);
         paste(&mut sheet, &resize(&image, width, height), x, y);
-        font::draw(&mut sheet, Place { x, y: y + height + MARGIN, scale: SCALE }, &tile.caption);
+        for (line, text) in (0..).zip(&tile.caption) {
+            let y = y + height + MARGIN + line * (font::height(SCALE) + MARGIN);
+            font::draw(&mut sheet, Place { x, y, scale: SCALE }, text);
+        }
     }
     Ok(sheet)
 }
@@ -118,6 +153,12 @@ fn png(sheet: Rgb) -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sheet_is_named_after_its_labels() {
+        let name = |path: &str| numbered(Path::new(path), 30).display().to_string();
+        assert_eq!([name("a/worst.png"), name("worst")], ["a/worst-30.png", "worst-30.png"]);
+    }
 
     #[test]
     fn the_worst_are_not_neighbours() {

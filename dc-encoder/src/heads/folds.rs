@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use super::target::Target;
+
 /// Folds of one cross-validation; five leave 80 % to learn from, and 10 labels still give two a fold.
 pub const FOLDS: usize = 5;
 
@@ -39,6 +41,15 @@ pub fn contiguous(n: usize) -> Vec<Fold> {
             Fold { held, train: before.chain(after).collect() }
         })
         .collect()
+}
+
+/// The best constant's answer for each of the values, in time order, from the fold that does not hold it.
+pub fn constant_answers(values: &[f64], target: Target) -> Vec<f64> {
+    let answers = contiguous(values.len()).into_iter().flat_map(|fold| {
+        let answer = target.constant(fold.train.iter().map(|row| values[*row]));
+        fold.held.map(move |_| answer)
+    });
+    answers.collect()
 }
 
 #[cfg(test)]

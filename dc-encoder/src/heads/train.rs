@@ -251,13 +251,9 @@ fn residuals(target: Target, truths: &[f64], answers: &[f64]) -> Vec<f64> {
 
 /// The score of the held-out answers of cross-validation, beside the constant answer's in the same folds.
 fn cross_validated(target: Target, values: &[f64], residuals: &[f64], seed: u64) -> (Mae, HeldOut) {
-    let constant_errors: Vec<f64> = folds::contiguous(values.len())
-        .into_iter()
-        .flat_map(|fold| {
-            let constant = target.constant(fold.train.iter().map(|i| values[*i]));
-            fold.held.map(move |i| target.residual(values[i], constant).abs())
-        })
-        .collect();
+    let constants = folds::constant_answers(values, target);
+    let constant_errors: Vec<f64> =
+        self::residuals(target, values, &constants).into_iter().map(f64::abs).collect();
     let method = format!(
         "cross-validation over {} folds contiguous in time, {} neighbours dropped at each edge",
         folds::FOLDS,

@@ -92,6 +92,17 @@ pub fn to_colours(maps: &Tensor) -> Result<Tensor> {
     (logs.exp()? - FLOOR)?.clamp(0.0, 1.0)
 }
 
+/// The colours that an embedding holds: `[batch, rows * cols * 4]`, regions in reading order, to the mean colour of each
+/// region, from 0 to 1, `[batch, 3, rows, cols]`. Its texture is not in them.
+///
+/// # Errors
+/// The tensor library's.
+pub fn region_colours(embedding: &Tensor, (rows, cols): (usize, usize)) -> Result<Tensor> {
+    let numbers = embedding.reshape((embedding.dim(0)?, rows * cols, REGION_NUMBERS))?;
+    let means = numbers.narrow(2, 0, CHANNELS)?.transpose(1, 2)?.contiguous()?;
+    to_colours(&means.reshape((embedding.dim(0)?, CHANNELS, rows, cols))?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::patches;
@@ -163,6 +174,22 @@ mod tests {
             assert!((bright[at] - dim[at] - 1.5f32.ln()).abs() < 1e-5, "{at}");
         }
         assert!(bright[16..].iter().all(|v| v.abs() < 1e-5), "grey has no chroma");
+    }
+
+    #[test]
+    fn an_embedding_gives_its_regions_colours_back() {
+        // Two regions side by side: log-colours of (0.1, 0.5, 0.2) and of grey 0.4, and a texture that is not looked at.
+        let number = |[r, g, b]: [f32; 3], texture: f32| {
+            let [r, g, b] = [r, g, b].map(|value| (value + FLOOR as f32).ln());
+            [(r + g + b) / 3.0, r - b, r - g, texture]
+        };
+        let numbers = [number([0.1, 0.5, 0.2], 9.0), number([0.4; 3], -9.0)].concat();
+        let embedding = Tensor::from_vec(numbers, (1, 8), &Device::Cpu).unwrap();
+        let got: Vec<f32> =
+            region_colours(&embedding, (1, 2)).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        for (got, want) in got.iter().zip([0.1, 0.4, 0.5, 0.4, 0.2, 0.4]) {
+            assert!((got - want).abs() < 1e-5, "{got} {want}");
+        }
     }
 
     #[test]

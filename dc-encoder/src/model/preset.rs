@@ -84,3 +84,24 @@ impl Preset {
         Config::from_json(&self.json).expect("presets are checked by a test, and files when they are read")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_a_preset_and_what_is_wrong_with_it_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.json");
+        let demo = Preset::find("demo").unwrap();
+        std::fs::write(&path, &*demo.json).unwrap();
+        let mine = Preset::read(&path).unwrap();
+        assert_eq!((mine.config(), &*mine.name), (demo.config(), path.to_str().unwrap()));
+
+        std::fs::write(&path, demo.json.replace("\"patch\": 32", "\"patch\": 31")).unwrap();
+        let error = Preset::read(&path).unwrap_err().to_string();
+        assert!(error.contains("mine.json") && error.contains("31") && error.contains("presets/"), "{error}");
+        let error = Preset::read(&dir.path().join("none.json")).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read ") && error.contains("none.json"), "{error}");
+    }
+}

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::board::{Board, Png};
+use super::board::{Board, Image};
 use super::validate::Validation;
 
 /// The table's name in the run's folder.
@@ -77,9 +77,14 @@ impl Journal {
     }
 
     /// Writes a picture.
-    pub(super) fn picture(&mut self, step: u64, tag: &str, png: Png<'_>) -> Result<(), (PathBuf, io::Error)> {
+    pub(super) fn picture(
+        &mut self,
+        step: u64,
+        tag: &str,
+        image: Image<'_>,
+    ) -> Result<(), (PathBuf, io::Error)> {
         self.board
-            .picture(wall_time(), step, tag, png)
+            .picture(wall_time(), step, tag, image)
             .and_then(|()| self.board.flush())
             .map_err(|error| (self.board_path.clone(), error))
     }

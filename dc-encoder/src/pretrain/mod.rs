@@ -1,7 +1,7 @@
 //! Pretraining without labels: a masked autoencoder (He et al., 2022) on a camera's own frames.
 //!
 //! ```text
-//! frames ─► batch (draw: order, mask, change) ─► network ─► loss ─► gradients ─► adamw (schedule)
+//! frames ─► batch (draw: order, mask, change; prefetch) ─► network ─► loss ─► gradients ─► adamw (schedule)
 //!    └► held out ─► validate ─► health                                  │
 //!                       └─► journal (log.csv, board) ◄──────────────────┤
 //!                                        checkpoint (recipe, state) ◄───┘ ─► model folder
@@ -33,7 +33,9 @@ mod frames;
 mod health;
 mod journal;
 mod network;
+mod pace;
 mod picture;
+mod prefetch;
 mod prepare;
 mod recipe;
 mod reconstruct;
@@ -46,7 +48,7 @@ pub use find_rate::{Tried, find_rate};
 pub use frames::Skipped;
 pub use health::Warning;
 pub use journal::Row;
-pub use reconstruct::{Reconstruction, reconstruct};
+pub use reconstruct::{Reconstructed, Reconstruction, reconstruct};
 pub use schedule::Schedule;
 pub use train::run;
 pub use validate::Validation;

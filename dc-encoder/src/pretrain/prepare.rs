@@ -1,6 +1,7 @@
 //! Everything before the first step: the model, the frames, the recipe, an earlier run's checkpoint.
 
 use std::fs::{File, TryLockError};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
@@ -11,16 +12,14 @@ use super::draw::{Order, Purpose, generator, mask};
 use super::error::PretrainError;
 use super::frames::{Frames, Source};
 use super::network::Network;
+use super::pace::{Found, Pace};
 use super::recipe::Recipe;
 use super::schedule::{Schedule, WARMUP_SHARE};
-use super::validate::validate;
 use super::{Event, Length, Options, Start, health, target};
 use crate::model::file::{self, CONFIG_FILE, Weights};
 use crate::model::mae::visible_count;
 use crate::model::{Config, init, space};
 
-/// Steps that are timed, after one that is not.
-const TIMED_STEPS: u64 = 3;
 /// Steps assumed until they are calibrated: a schedule needs some.
 const UNKNOWN_STEPS: u64 = 1;
 
@@ -28,7 +27,7 @@ const UNKNOWN_STEPS: u64 = 1;
 pub(super) struct Ready {
     pub(super) recipe: Recipe,
     pub(super) state: State,
-    pub(super) frames: Frames,
+    pub(super) frames: Arc<Frames>,
     pub(super) network: Network,
     pub(super) place: Place,
     /// Keeps other processes out for as long as it is open.
@@ -122,7 +121,7 @@ pub(super) fn prepare(
     }
     let lock = lock(options)?;
     let (config, weights, name) = start(options)?;
-    let frames = read_frames(options, &config, watch)?;
+    let frames = Arc::new(read_frames(options, &config, watch)?);
     let decoder =
         config.decoder.clone().ok_or_else(|| PretrainError::NoDecoder { path: options.out.clone() })?;
     let network = Network::new(&config, &decoder, &weights, &options.device, options.latent_weight)
@@ -143,7 +142,10 @@ pub(super) fn prepare(
         }
         None => {
             if let Length::For(time) = options.length {
-                let steps = calibrate(options, &recipe, &frames, &network, time.as_secs_f64(), began, watch)?;
+                let validations = options.validations;
+                let pace = Pace { recipe: &recipe, frames: &frames, network: &network, validations };
+                let Found { steps, step } = pace.fit(time.as_secs_f64(), began)?;
+                watch(Event::Calibrated { steps, step });
                 fix_steps(&mut recipe, options, steps);
             }
             State::default()
@@ -199,46 +201,7 @@ fn fix_steps(recipe: &mut Recipe, options: &Options, steps: u64) {
     recipe.validate_every = steps.div_ceil(options.validations.max(1)).max(1);
 }
 
-/// How many steps fit into what is left of a time: a few are timed, none changes a weight.
-#[expect(clippy::too_many_arguments, reason = "called once, from where all of these are made")]
-fn calibrate(
-    options: &Options,
-    recipe: &Recipe,
-    frames: &Frames,
-    network: &Network,
-    seconds: f64,
-    began: Instant,
-    watch: &mut dyn FnMut(Event<'_>),
-) -> Result<u64, PretrainError> {
-    let compute = PretrainError::compute("timing a step");
-    let mut order = Order::new(recipe.seed, recipe.training);
-    let mut step = |number| -> Result<f64, PretrainError> {
-        let start = Instant::now();
-        for micro in 0..recipe.accumulate {
-            let batch = training_batch(recipe, frames, &mut order, number, micro)?;
-            let loss = network.loss(&batch).map_err(&compute)?;
-            network.gradients(&loss.total).map_err(&compute)?;
-        }
-        Ok(start.elapsed().as_secs_f64())
-    };
-    step(0)?;
-    let mut times = (1..=TIMED_STEPS).map(&mut step).collect::<Result<Vec<_>, _>>()?;
-    times.sort_by(f64::total_cmp);
-    let a_step = times[times.len() / 2];
-    let start = Instant::now();
-    validate(recipe, frames, network)?;
-    let validating = start.elapsed().as_secs_f64() * options.validations as f64;
-    let spent = began.elapsed().as_secs_f64();
-    let steps = ((seconds - spent - validating) / a_step).floor();
-    if steps < 1.0 {
-        let asked = recipe.length.clone();
-        return Err(PretrainError::TooShort { asked, spent: spent + validating, step: a_step });
-    }
-    watch(Event::Calibrated { steps: steps as u64, step: a_step });
-    Ok(steps as u64)
-}
-
-/// The frames, masks and changes of one batch: a function of the recipe and the batch's number alone.
+/// One batch of a step.
 pub(super) fn training_batch<'a>(
     recipe: &'a Recipe,
     frames: &Frames,
@@ -246,9 +209,20 @@ pub(super) fn training_batch<'a>(
     step: u64,
     micro: usize,
 ) -> Result<Batch<'a>, PretrainError> {
+    let items = training_items(recipe, frames, order, step * recipe.accumulate as u64 + micro as u64)?;
+    Ok(Batch::new(&recipe.model, target(&recipe.model), items))
+}
+
+/// The frames, masks and changes of a batch: a function of the recipe and the batch's number alone.
+pub(super) fn training_items(
+    recipe: &Recipe,
+    frames: &Frames,
+    order: &mut Order,
+    number: u64,
+) -> Result<Vec<Item>, PretrainError> {
     let config = &recipe.model;
     let visible = visible_count(config.patches(), recipe.mask_ratio).clamp(1, config.patches().max(2) - 1);
-    let first = (step * recipe.accumulate as u64 + micro as u64) * recipe.batch as u64;
+    let first = number * recipe.batch as u64;
     let items = (first..first + recipe.batch as u64).map(|position| {
         let draw = |purpose| generator(recipe.seed, purpose, position);
         let change = if recipe.augment {
@@ -259,5 +233,5 @@ pub(super) fn training_batch<'a>(
         let mask = mask(config.patches(), visible, &mut draw(Purpose::Mask));
         Ok(Item { image: frames.get(order.frame(position))?, change, mask })
     });
-    Ok(Batch::new(config, target(config), items.collect::<Result<_, PretrainError>>()?))
+    items.collect()
 }

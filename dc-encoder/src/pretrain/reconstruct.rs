@@ -10,7 +10,7 @@ use shared::uplink::Uplink;
 use super::batch::Batch;
 use super::draw::{Purpose, generator, mask};
 use super::error::PretrainError;
-use super::picture::{item, png, strip};
+use super::picture::{Pictures, caption, item, png};
 use crate::embed::Preparation;
 use crate::model::file;
 use crate::model::mae::{Mae, visible_count};
@@ -33,12 +33,23 @@ pub struct Reconstruction {
     pub seed: u64,
 }
 
-/// Draws the frame, what the encoder sees of it, and the reconstruction; returns the loss and the loss of answering
-/// each hidden patch with its mean colour.
+/// What was drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reconstructed {
+    /// The pictures from left to right, in words.
+    pub caption: String,
+    /// Loss of the reconstruction.
+    pub loss: f64,
+    /// Loss of answering each hidden patch with its mean colour.
+    pub loss_of_means: f64,
+}
+
+/// Draws the frame, what the encoder sees of it, the reconstruction, and what the embedding alone says where it holds
+/// colours.
 ///
 /// # Errors
 /// A model without a decoder, a picture that cannot be read, a file that cannot be written.
-pub fn reconstruct(what: &Reconstruction) -> Result<(f64, f64), PretrainError> {
+pub fn reconstruct(what: &Reconstruction) -> Result<Reconstructed, PretrainError> {
     let (config, weights) = file::load(&what.model)?;
     let no_decoder = || PretrainError::NoDecoder { path: what.model.clone() };
     let decoder = config.decoder.clone().ok_or_else(no_decoder)?;
@@ -60,11 +71,11 @@ pub fn reconstruct(what: &Reconstruction) -> Result<(f64, f64), PretrainError> {
     let compute = PretrainError::compute("reconstructing");
     let vb = VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
     let mae = Mae::new(&config, &decoder, vb).map_err(&compute)?;
-    let picture = strip(&mae, &item, &Device::Cpu).map_err(&compute)?;
-    write(&what.out, &picture)?;
+    let pictures = Pictures::draw(&mae, &item, &Device::Cpu).map_err(&compute)?;
+    write(&what.out, &pictures.beside())?;
     let batch = Batch::new(&config, decoder.target, vec![item]);
     let loss = loss(&mae, &batch).map_err(&compute)?;
-    Ok((loss, batch.loss_of_means()))
+    Ok(Reconstructed { caption: caption(&config), loss, loss_of_means: batch.loss_of_means() })
 }
 
 fn loss(mae: &Mae, batch: &Batch<'_>) -> candle_core::Result<f64> {

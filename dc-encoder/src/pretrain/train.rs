@@ -6,22 +6,21 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::adamw::{self, Update};
+use super::batch::Batch;
 use super::checkpoint::Place;
-use super::draw::Order;
 use super::error::PretrainError;
-use super::health;
+use super::health::Standing;
 use super::journal::{Journal, Row};
-use super::picture::{png, strip};
-use super::prepare::{Ready, prepare, training_batch};
-use super::validate::{Validation, held_out_item, validate};
-use super::{Event, Options, Summary, board::Png};
+use super::picture::{caption, held_out_pictures};
+use super::prefetch::Prefetch;
+use super::prepare::{Ready, prepare};
+use super::validate::{Validation, validate};
+use super::{Event, Options, Summary, board::Image, target};
 use crate::model::config::Origin;
 use crate::model::file;
 
 /// Rows of the table in a run, about: more would only make it long.
 const ROWS: u64 = 1000;
-/// Held-out frames whose pictures are kept.
-const PICTURES: usize = 3;
 
 /// Pretrains a model into `options.out`, continuing an earlier run where there is one.
 ///
@@ -33,7 +32,8 @@ pub fn run(options: &Options, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summar
     let complete = ready.state.stopped_early || ready.state.step >= ready.recipe.schedule.steps;
     let already_complete = complete && options.out.join(file::CONFIG_FILE).exists();
     let before = ready.state.seconds;
-    let mut run = Run { options, before, began: Instant::now(), last: None, ready, watch };
+    let standing = Standing::default();
+    let mut run = Run { options, before, began: Instant::now(), last: None, standing, ready, watch };
     if !complete {
         run.steps()?;
     }
@@ -57,6 +57,7 @@ struct Run<'a> {
     before: f64,
     began: Instant,
     last: Option<Validation>,
+    standing: Standing,
     watch: &'a mut dyn FnMut(Event<'_>),
 }
 
@@ -83,7 +84,7 @@ impl Run<'_> {
         let steps = self.ready.recipe.schedule.steps;
         let mut journal =
             Journal::open(&self.options.folder(), self.ready.state.step).map_err(|e| self.write_error(e))?;
-        let mut order = Order::new(self.ready.recipe.seed, self.ready.recipe.training);
+        let mut batches = Prefetch::start(&self.ready.recipe, &self.ready.frames, self.ready.state.step);
         let (mut since, mut row_began) = (Since::default(), Instant::now());
         let mut saved = Instant::now();
         if self.ready.state.step == 0 {
@@ -91,7 +92,7 @@ impl Run<'_> {
             self.save()?;
         }
         while self.ready.state.step < steps && !self.ready.state.stopped_early {
-            let stepped = self.step(&mut order)?;
+            let stepped = self.step(&mut batches)?;
             since.add(&stepped, (self.ready.recipe.batch * self.ready.recipe.accumulate) as u64);
             let step = self.ready.state.step;
             let validation = self.validation_due().then(|| self.validate()).transpose()?;
@@ -116,14 +117,14 @@ impl Run<'_> {
     }
 
     /// One step: loss and gradients of its batches, then AdamW.
-    fn step(&mut self, order: &mut Order) -> Result<Stepped, PretrainError> {
+    fn step(&mut self, batches: &mut Prefetch) -> Result<Stepped, PretrainError> {
         let compute = PretrainError::compute("training");
-        let Ready { recipe, frames, network, state, .. } = &self.ready;
+        let Ready { recipe, network, state, .. } = &self.ready;
         let (mut loss, mut latent) = (0.0, None);
         let mut gradients: Vec<Option<Tensor>> = Vec::new();
         let share = 1.0 / recipe.accumulate as f64;
         for micro in 0..recipe.accumulate {
-            let batch = training_batch(recipe, frames, order, state.step, micro)?;
+            let batch = Batch::new(&recipe.model, target(&recipe.model), batches.next()?);
             let value = network.loss(&batch).map_err(&compute)?;
             loss += share * f64::from(value.total.to_scalar::<f32>().map_err(&compute)?);
             latent = value.latent.map(|value| latent.unwrap_or(0.0) + share * value);
@@ -160,7 +161,7 @@ impl Run<'_> {
     fn judge(&mut self, validation: &Validation) {
         let Ready { recipe, state, .. } = &mut self.ready;
         let done = state.step as f64 / recipe.schedule.steps as f64;
-        for warning in health::look(validation, state.first_rank, done) {
+        for warning in self.standing.look(validation, state.first_rank, done) {
             (self.watch)(Event::Warning(warning));
         }
         state.first_rank.get_or_insert(validation.rank);
@@ -177,16 +178,10 @@ impl Run<'_> {
 
     fn pictures(&self, journal: &mut Journal) -> Result<(), PretrainError> {
         let Ready { recipe, frames, network, state, .. } = &self.ready;
-        for (number, frame) in frames.held_out(PICTURES).into_iter().enumerate() {
-            let item = held_out_item(recipe, frames, frame)?;
-            let picture = strip(&network.mae, &item, network.device())
-                .map_err(PretrainError::compute("drawing a reconstruction"))?;
-            let (width, height) = (picture.width, picture.height);
-            let write = |error| self.write_error((journal_path(journal), error));
-            let bytes = png(&picture).map_err(write)?;
-            let png = Png { width, height, bytes: &bytes };
-            let tag = format!("held_out/{number}: frame, masked, reconstruction");
-            journal.picture(state.step, &tag, png).map_err(|e| self.write_error(e))?;
+        for (number, small) in held_out_pictures(recipe, frames, network)?.iter().enumerate() {
+            let tag = format!("held_out/{number}: {}", caption(&recipe.model));
+            let image = Image { width: small.width, height: small.height, bytes: &small.jpeg };
+            journal.picture(state.step, &tag, image).map_err(|e| self.write_error(e))?;
         }
         Ok(())
     }
@@ -247,10 +242,6 @@ fn kept(place: &Place) -> String {
         Ok(Some((_, state))) => format!("step {} is kept in {}", state.step, place.file().display()),
         _ => "no checkpoint was written yet".to_owned(),
     }
-}
-
-fn journal_path(journal: &Journal) -> PathBuf {
-    journal.board_path.clone()
 }
 
 fn add(a: Vec<Option<Tensor>>, b: Vec<Option<Tensor>>) -> candle_core::Result<Vec<Option<Tensor>>> {

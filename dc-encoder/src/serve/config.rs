@@ -11,6 +11,8 @@ use bytesize::ByteSize;
 use protocol::limits::MAX_FRAME_BYTES;
 use serde::Deserialize;
 
+use crate::backend::{Engine, Precision};
+
 /// UDP port of the encoder, chosen freely above the registered services in common use.
 pub const DEFAULT_PORT: u16 = 4433;
 
@@ -26,6 +28,10 @@ pub struct Config {
     pub pki: Option<PathBuf>,
     /// `auto`, `cpu` or `cuda:N`.
     pub device: String,
+    /// `auto`, `cpu` (this program's own path) or `candle`.
+    pub backend: Engine,
+    /// `f32`, `bf16` or `int8`.
+    pub precision: Precision,
     /// Where to write the bound address once the server is ready, for scripts.
     pub ready_file: Option<PathBuf>,
     /// What one agent, and all together, may take.
@@ -43,6 +49,8 @@ impl Default for Config {
             model: None,
             pki: None,
             device: "auto".to_owned(),
+            backend: Engine::default(),
+            precision: Precision::default(),
             ready_file: None,
             limits: Limits::default(),
             queue: Queue::default(),

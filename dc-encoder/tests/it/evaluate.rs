@@ -107,8 +107,11 @@ fn a_planted_signal_is_called_better_and_noise_is_not() {
     assert!(json["curves"][0]["methods"][0]["scores"][0]["mean"]["ci95"][0].is_number());
 
     let path = dir.path().join("worst.png");
-    sheet::write(&path, &bench_, curve, head).unwrap();
-    let picture = shared::image::load(&path, &shared::image::Limits::default()).unwrap();
+    let written = sheet::write(&path, &bench_, curve).unwrap();
+    let of = written.iter().map(|sheet| (sheet.labels, sheet.head.as_str()));
+    assert!(of.eq([(10, "head, linear"), (30, "head, linear"), (50, "head, linear")]), "{written:?}");
+    assert_eq!(written[1].path, dir.path().join("worst-30.png"));
+    let picture = shared::image::load(&written[1].path, &shared::image::Limits::default()).unwrap();
     assert!(picture.width > 1200 && picture.data.contains(&255), "captions are white");
 
     let bad = measure(&bench(dir.path(), &embeddings(&values, false)).unwrap(), &plan());

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod calibrate;
+mod commands;
+mod cpu;
 mod embed;
 mod evaluate;
 mod head_classes;

@@ -6,6 +6,7 @@
 //! ```
 //! A head is read and written here, and run here, on the CPU. Training is `dc-encoder`'s.
 
+mod combine;
 mod departures;
 mod error;
 mod file;
@@ -13,7 +14,6 @@ mod kernel;
 pub mod limits;
 mod manifest;
 mod maps;
-pub mod median;
 mod network;
 mod run;
 mod tensors;

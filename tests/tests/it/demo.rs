@@ -11,7 +11,7 @@ use tests::{
 fn the_demo_runs_to_its_summary() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
-        setup: setup::Options { model: setup::demo_model(), training_frames: 40, live_frames: 10 },
+        setup: setup::Options { model: setup::demo_model(), training_frames: 300, live_frames: 60 },
         source: None,
         watch: Duration::from_secs(1),
         keep: Some(dir.path().to_owned()),

@@ -41,10 +41,10 @@ fn a_folder_is_measured_from_frames_to_verdict() {
     }
     let summary = text.lines().find(|line| line.starts_with("data: count from 10 labels: ")).unwrap();
     assert!(summary.contains("best baseline") && summary.contains("goals met"), "{summary}");
-    for file in ["results.md", "results.json", "worst.png", "embeddings.safetensors"] {
+    for file in ["results.md", "results.json", "worst-10.png", "embeddings.safetensors"] {
         assert!(out.join(file).exists(), "{file}");
     }
     let json: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(out.join("results.json")).unwrap()).unwrap();
-    assert_eq!(json["curves"][0]["methods"].as_array().unwrap().len(), 7);
+    assert_eq!(json["curves"][0]["methods"].as_array().unwrap().len(), 8);
 }

@@ -82,7 +82,7 @@ fn check_finds_everything_in_order_and_names_what_is_not() {
     let good = check(&prepared.identity());
     let text = String::from_utf8_lossy(&good.stdout).into_owned();
     assert!(good.status.success(), "{text}");
-    assert!(text.contains("random weights"), "{text}");
+    assert!(text.contains("masked autoencoding"), "{text}");
 
     let foreign = dir.path().join("foreign");
     process::run("dc-encoder", ["pki", "init", "--dir", foreign.to_str().unwrap()]).unwrap();

@@ -6,6 +6,7 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use shared::head::Combine;
 
 /// Numbers summed side by side: the compiler turns them into vector instructions, and the order of the sum is the
 /// same on every machine.
@@ -103,7 +104,7 @@ impl Tree {
     }
 
     /// The node that answers for a row when nodes of fewer than `min_rows` rows are not split.
-    pub(crate) fn find(&self, columns: &Columns, row: usize, min_rows: usize) -> usize {
+    fn find(&self, columns: &Columns, row: usize, min_rows: usize) -> usize {
         let mut at = 0;
         loop {
             let node = &self.nodes[at];
@@ -114,6 +115,24 @@ impl Tree {
             at = node.child as usize + usize::from(value > node.threshold);
         }
     }
+}
+
+/// What `trees` answer for a row, when nodes of fewer than `min_rows` rows are not split: their leaves combined,
+/// `[width]`.
+pub(crate) fn answer(
+    trees: &[Tree],
+    columns: &Columns,
+    row: usize,
+    min_rows: usize,
+    combine: Combine,
+) -> Vec<f64> {
+    let width = trees.first().map_or(1, |tree| tree.means.len() / tree.nodes.len());
+    let mut answers = Vec::with_capacity(trees.len() * width);
+    for tree in trees {
+        let node = tree.find(columns, row, min_rows);
+        answers.extend_from_slice(&tree.means[node * width..(node + 1) * width]);
+    }
+    combine.of(&answers, width)
 }
 
 /// Moves the rows that go left to the front; gives how many.

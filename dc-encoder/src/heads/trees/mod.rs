@@ -144,13 +144,7 @@ impl Planter<'_> {
 impl Forest {
     /// The answer for a labelled row.
     fn answer(&self, row: usize, min_rows: usize, target: Target) -> f64 {
-        let width = target.width();
-        let mut answers = Vec::with_capacity(self.trees.len() * width);
-        for tree in &self.trees {
-            let node = tree.find(&self.columns, row, min_rows);
-            answers.extend_from_slice(&tree.means[node * width..(node + 1) * width]);
-        }
-        target.decode(combine(target).of(&answers, width))
+        target.decode(grow::answer(&self.trees, &self.columns, row, min_rows, combine(target)))
     }
 
     /// The head file's tensors; nodes of fewer than `min_rows` rows become leaves.

@@ -110,6 +110,14 @@ impl Landmarks {
         self.count
     }
 
+    /// The number of the landmark that each token is part of.
+    ///
+    /// # Errors
+    /// The tensor library's.
+    pub fn groups(&self) -> Result<Vec<u32>> {
+        self.group.to_vec1()
+    }
+
     /// `[batch, heads, tokens, dim_head]` to the means `[batch, heads, landmarks, dim_head]`.
     pub fn means(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, heads, _, width) = x.dims4()?;

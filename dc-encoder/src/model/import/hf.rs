@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::model::config::{Decoder, MAX_CONFIG_BYTES, read_text};
+use crate::model::config::{Decoder, MAX_CONFIG_BYTES, TargetKind, read_text};
 
 /// Why a checkpoint's configuration cannot be converted.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +77,8 @@ pub(super) struct HfConfig {
     decoder_num_hidden_layers: usize,
     decoder_num_attention_heads: usize,
     decoder_intermediate_size: usize,
+    /// Whether the decoder predicts patches without their own mean and deviation.
+    norm_pix_loss: bool,
     /// Mean and deviation of the channels, from `preprocessor_config.json`.
     #[serde(skip)]
     pub(super) statistics: ([f32; 3], [f32; 3]),
@@ -101,6 +103,7 @@ impl Default for HfConfig {
             decoder_num_hidden_layers: 8,
             decoder_num_attention_heads: 16,
             decoder_intermediate_size: 2048,
+            norm_pix_loss: false,
             statistics: (imagenet.mean, imagenet.std),
         }
     }
@@ -147,7 +150,7 @@ impl HfConfig {
             heads: self.decoder_num_attention_heads,
             dim_head: self.decoder_hidden_size / self.decoder_num_attention_heads,
             mlp: self.decoder_intermediate_size,
-            target: Default::default(),
+            target: if self.norm_pix_loss { TargetKind::Normalised } else { TargetKind::Raw },
         }
     }
 

@@ -5,7 +5,7 @@ use gemm::{Parallelism, gemm};
 
 /// A matrix in a slice, read at any two steps.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Mat<'a> {
+pub(crate) struct Mat<'a> {
     data: &'a [f32],
     rows: usize,
     cols: usize,
@@ -15,22 +15,22 @@ pub(super) struct Mat<'a> {
 
 impl<'a> Mat<'a> {
     /// `rows * cols` numbers, row after row.
-    pub(super) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
     /// Rows that begin `row_step` numbers apart.
-    pub(super) fn strided(data: &'a [f32], rows: usize, cols: usize, row_step: usize) -> Self {
+    pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, row_step: usize) -> Self {
         Self { data, rows, cols, row_step, col_step: 1 }
     }
 
     /// How many rows it has.
-    pub(super) fn rows(self) -> usize {
+    pub(crate) fn rows(self) -> usize {
         self.rows
     }
 
     /// Rows become columns.
-    pub(super) fn t(self) -> Self {
+    pub(crate) fn t(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row_step: self.col_step, col_step: self.row_step, ..self }
     }
 
@@ -42,7 +42,7 @@ impl<'a> Mat<'a> {
 
 /// A matrix to write to, rows contiguous and `row_step` apart.
 #[derive(Debug)]
-pub(super) struct MatMut<'a> {
+pub(crate) struct MatMut<'a> {
     data: &'a mut [f32],
     rows: usize,
     cols: usize,
@@ -52,17 +52,17 @@ pub(super) struct MatMut<'a> {
 
 impl<'a> MatMut<'a> {
     /// `rows * cols` numbers, row after row.
-    pub(super) fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
+    pub(crate) fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
     /// Rows that begin `row_step` numbers apart.
-    pub(super) fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_step: usize) -> Self {
+    pub(crate) fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_step: usize) -> Self {
         Self { data, rows, cols, row_step, add: false }
     }
 
     /// A product is added to what is there, instead of taking its place.
-    pub(super) fn adding(self) -> Self {
+    pub(crate) fn adding(self) -> Self {
         Self { add: true, ..self }
     }
 }
@@ -73,7 +73,7 @@ fn reach(count: usize, step: usize) -> usize {
 
 /// Who computes a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Threads {
+pub(crate) enum Threads {
     /// The calling thread: products that run beside each other.
     One,
     /// All of rayon's: one large product.
@@ -84,7 +84,7 @@ pub(super) enum Threads {
 ///
 /// # Panics
 /// Shapes that do not meet, or a matrix that reaches beyond its slice.
-pub(super) fn product(out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, scale: f32, threads: Threads) {
+pub(crate) fn product(out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, scale: f32, threads: Threads) {
     let (m, n, k) = (out.rows, out.cols, a.cols);
     assert!(a.rows == m && b.cols == n && b.rows == k, "{m}x{n} of {}x{k} and {}x{}", a.rows, b.rows, b.cols);
     a.check();

@@ -18,7 +18,7 @@ mod attention;
 mod gelu;
 mod linear;
 mod math;
-mod matmul;
+pub(crate) mod matmul;
 mod norm;
 mod prediction;
 mod softmax;

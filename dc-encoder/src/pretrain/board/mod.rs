@@ -24,9 +24,9 @@ pub(super) struct Board<W: Write> {
     out: W,
 }
 
-/// A picture as PNG bytes.
+/// A picture as JPEG or PNG bytes: readers tell which by looking.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Png<'a> {
+pub(super) struct Image<'a> {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) bytes: &'a [u8],
@@ -53,13 +53,19 @@ impl<W: Write> Board<W> {
     }
 
     /// A picture of one step.
-    pub(super) fn picture(&mut self, wall_time: f64, step: u64, tag: &str, png: Png<'_>) -> io::Result<()> {
+    pub(super) fn picture(
+        &mut self,
+        wall_time: f64,
+        step: u64,
+        tag: &str,
+        encoded: Image<'_>,
+    ) -> io::Result<()> {
         const RGB: u64 = 3;
         let image = Message::default()
-            .integer(1, u64::from(png.height))
-            .integer(2, u64::from(png.width))
+            .integer(1, u64::from(encoded.height))
+            .integer(2, u64::from(encoded.width))
             .integer(3, RGB)
-            .bytes(4, png.bytes);
+            .bytes(4, encoded.bytes);
         let value = Message::default().text(1, tag).message(4, &image);
         self.summary(wall_time, step, &Message::default().message(1, &value))
     }
@@ -120,7 +126,7 @@ mod tests {
         assert_eq!(hex(&bytes[12..bytes.len() - 4]), event);
         let mut bytes = Vec::new();
         let mut board = Board { out: &mut bytes };
-        board.picture(2.0, 1, "p", Png { width: 2, height: 3, bytes: b"png" }).unwrap();
+        board.picture(2.0, 1, "p", Image { width: 2, height: 3, bytes: b"png" }).unwrap();
         let image = "0803".to_owned() + "1002" + "1803" + "2203706e67";
         let event = "0900000000000000401001".to_owned() + "2a12" + "0a10" + "0a0170" + "220b" + &image;
         assert_eq!(hex(&bytes[12..bytes.len() - 4]), event);

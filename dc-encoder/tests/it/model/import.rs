@@ -1,5 +1,6 @@
 //! ViT-MAE checkpoints, imported.
 
+use dc_encoder::model::config::TargetKind;
 use dc_encoder::model::import::{self, ClassToken, Options};
 
 use super::*;
@@ -48,6 +49,23 @@ fn names_of_transformers_4_and_5_import_to_the_same_model() {
         assert_eq!(config.decoder.is_some(), has_decoder);
         assert_eq!(spaces::id(&config, &weights).unwrap(), want);
     }
+}
+
+#[test]
+fn what_the_decoder_predicts_is_what_the_checkpoint_says() {
+    let target = |dir: &Path| import::vit_mae(dir, &Options::default()).unwrap().0.decoder.unwrap().target;
+    assert_eq!(target(&checkpoint()), TargetKind::Normalised);
+    let dir = edited(|tensors| tensors);
+    let path = dir.path().join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    for (said, want) in [("false", TargetKind::Raw), ("true", TargetKind::Normalised)] {
+        std::fs::write(&path, text.replace("\"norm_pix_loss\": true", &format!("\"norm_pix_loss\": {said}")))
+            .unwrap();
+        assert_eq!(target(dir.path()), want);
+    }
+    // transformers' own default, for files that leave it out.
+    std::fs::write(&path, text.replace("norm_pix_loss", "something_else")).unwrap();
+    assert_eq!(target(dir.path()), TargetKind::Raw);
 }
 
 #[test]

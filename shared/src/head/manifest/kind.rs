@@ -61,7 +61,7 @@ pub enum Combine {
     /// Their mean: the least squared error; of classes the share of trees.
     #[default]
     Mean,
-    /// Their [spatial median](crate::head::median): the least distance, unmoved by trees that are far off.
+    /// Their spatial median: the least distance, unmoved by trees that are far off.
     Median,
 }
 

@@ -1,0 +1,84 @@
+//! The trait's side of the processor's own path.
+
+use std::sync::Arc;
+
+use shared::image::Rgb;
+
+use super::simd::Isa;
+use super::{CpuError, Encoder, Setup};
+use crate::backend::candle::{CPU_BATCH, MAX_BATCH_TOKENS, check_sizes, short_name};
+use crate::backend::{Backend, BackendError, BackendInfo, Encoded, Precision};
+use crate::model::file::Weights;
+use crate::model::{Config, space};
+use crate::parity;
+
+/// The encoder on the processor's own path.
+#[derive(Debug)]
+pub struct CpuBackend {
+    encoder: Encoder,
+    info: BackendInfo,
+}
+
+impl CpuBackend {
+    /// Packs a model's weights; `reason` says why this backend was taken.
+    ///
+    /// In a precision other than f32 the packed model is compared with the f32 one on probe frames: if they differ by
+    /// more than the contract allows, its embeddings get a space of their own ([`parity::space`]).
+    ///
+    /// # Errors
+    /// What the precision needs and the processor or the model does not have.
+    pub fn new(
+        config: &Config,
+        mut weights: Weights,
+        precision: Precision,
+        mut reason: String,
+    ) -> Result<Self, CpuError> {
+        weights.retain(|name, _| !name.starts_with(crate::model::tensors::DECODER));
+        let max_batch = (MAX_BATCH_TOKENS / config.tokens()).clamp(1, CPU_BATCH);
+        let threads = candle_core::utils::get_num_threads();
+        let isa = Isa::detect();
+        if precision != Precision::F32 && !isa.avx512() {
+            return Err(CpuError::Instructions { precision, instructions: "AVX-512" });
+        }
+        let setup = Setup { precision, isa, threads, batch: max_batch };
+        let mut encoder = Encoder::new(config, &weights, setup)?;
+        let mut space = space::id(config, &weights)?;
+        if precision != Precision::F32 {
+            let setup = Setup { precision: Precision::F32, batch: 1, ..setup };
+            let agreement = parity::probe(&mut Encoder::new(config, &weights, setup)?, &mut encoder);
+            space = parity::space(space, precision, &agreement);
+            reason = format!("{reason}; {}", parity::verdict(precision, &agreement));
+        }
+        let (rows, cols) = config.grid();
+        let info = BackendInfo {
+            device: format!("CPU, {threads} thread{}", if threads == 1 { "" } else { "s" }),
+            path: format!("own path, {precision}, {}", encoder.kernel()),
+            reason,
+            model: short_name(config),
+            note: config.note(),
+            space,
+            embed_dim: config.embed_dim,
+            grid: (rows, cols, config.latent_dim()),
+            cells: config.cells(),
+            input: (config.height, config.width),
+            max_batch,
+        };
+        Ok(Self { encoder, info })
+    }
+}
+
+impl Backend for CpuBackend {
+    fn info(&self) -> BackendInfo {
+        self.info.clone()
+    }
+
+    fn encode(&mut self, batch: &[Arc<Rgb>], tokens: bool) -> Result<Vec<Encoded>, BackendError> {
+        check_sizes(batch, self.info.input)?;
+        let encoded = self.encoder.frames(batch, tokens);
+        let broken = |encoded: &Encoded| encoded.embedding.iter().any(|value| !value.is_finite());
+        match encoded.iter().position(broken) {
+            Some(index) => Err(BackendError::NotFinite { index }),
+            None => Ok(encoded),
+        }
+    }
+}

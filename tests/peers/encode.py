@@ -1,0 +1,159 @@
+"""The peers of `make bench-encoder`: the same encoder in PyTorch and ONNX Runtime, as one would write it there.
+
+The first argument is one JSON object: the shape (see dc-encoder/benches/encoder.rs) and `kind`, one of
+  torch-f32 torch-bf16            eager f32, torch.compile in bf16
+  ort-f32 ort-int8                ONNX Runtime, f32 and dynamically quantised
+Then each line of standard input is a request, `{"batch": 1, "seconds": 3.0}`, and each answer one JSON line: the
+median and the best milliseconds of a batch. Images are normalised float tensors before the clock starts.
+"""
+
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def segment_means(x, landmarks):
+    """Means of runs of tokens, as even as they get: [batch, heads, tokens, width] to [.., landmarks, width]."""
+    tokens = x.shape[2]
+    if tokens % landmarks == 0:
+        return x.reshape(*x.shape[:2], landmarks, tokens // landmarks, x.shape[-1]).mean(3)
+    cuts = [i * tokens // landmarks for i in range(landmarks + 1)]
+    return torch.stack([x[:, :, a:b].mean(2) for a, b in zip(cuts, cuts[1:])], 2)
+
+
+def pinv(a, iterations):
+    size = a.abs()
+    z = a.mT / (size.sum(-1).amax(-1) * size.sum(-2).amax(-1))[..., None, None]
+    eye = torch.eye(a.shape[-1], dtype=a.dtype)
+    for _ in range(iterations):
+        az = a @ z
+        z = 0.25 * z @ (13 * eye - az @ (15 * eye - az @ (7 * eye - az)))
+    return z
+
+
+class Attention(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.heads, self.width = shape["heads"], shape["dim_head"]
+        self.landmarks, self.iterations = shape["landmarks"], shape["pinv_iterations"]
+        inner = self.heads * self.width
+        self.qkv = nn.Linear(shape["dim"], 3 * inner, bias=False)
+        self.out = nn.Linear(inner, shape["dim"])
+
+    def forward(self, x):
+        batch, tokens, _ = x.shape
+        q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, self.width).permute(2, 0, 3, 1, 4)
+        if self.landmarks:
+            q = q * self.width**-0.5
+            ql, kl = segment_means(q, self.landmarks), segment_means(k, self.landmarks)
+            k1, k2, k3 = ((a @ b.mT).softmax(-1) for a, b in ((q, kl), (ql, kl), (ql, k)))
+            mixed = k1 @ (pinv(k2, self.iterations) @ (k3 @ v))
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.out(mixed.transpose(1, 2).reshape(batch, tokens, -1))
+
+
+class Block(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        dim, mlp = shape["dim"], shape["mlp"]
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = Attention(shape)
+        self.mlp = nn.Sequential(nn.Linear(dim, mlp), nn.GELU(), nn.Linear(mlp, dim))
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Encoder(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.patch = shape["patch"]
+        self.grid = (shape["height"] // self.patch, shape["width"] // self.patch)
+        self.embed = nn.Linear(3 * self.patch**2, shape["dim"])
+        self.position = nn.Parameter(0.02 * torch.randn(self.grid[0] * self.grid[1], shape["dim"]))
+        self.blocks = nn.Sequential(*[Block(shape) for _ in range(shape["depth"])])
+        self.norm = nn.LayerNorm(shape["dim"])
+        self.head = nn.Linear(shape["dim"], shape["embed_dim"])
+
+    def forward(self, images):
+        rows, cols = self.grid
+        parts = images.reshape(-1, 3, rows, self.patch, cols, self.patch).permute(0, 2, 4, 1, 3, 5)
+        x = self.embed(parts.reshape(-1, rows * cols, 3 * self.patch**2)) + self.position
+        return self.head(self.norm(self.blocks(x)).mean(1))
+
+
+def torch_peer(shape, model):
+    half = shape["kind"] == "torch-bf16"
+    if half:
+        model = model.to(torch.bfloat16)
+        if shape["compile"]:
+            model = torch.compile(model)
+
+    def run(images):
+        with torch.inference_mode():
+            return model(images.to(torch.bfloat16) if half else images)
+
+    return run, f"PyTorch {torch.__version__}"
+
+
+def ort_peer(shape, model):
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as place:
+        path = os.path.join(place, "encoder.onnx")
+        example = torch.rand(2, 3, shape["height"], shape["width"])
+        # The exporter greets on standard output, which is for answers alone.
+        sys.stdout.flush()
+        kept = os.dup(1)
+        os.dup2(2, 1)
+        try:
+            batch = torch.export.Dim("batch", min=1, max=64)
+            torch.onnx.export(model, (example,), path, dynamic_shapes=({0: batch},), dynamo=True, verbose=False)
+            if shape["kind"] == "ort-int8":
+                from onnxruntime.quantization import QuantType, quantize_dynamic
+
+                target = os.path.join(place, "int8.onnx")
+                quantize_dynamic(path, target, weight_type=QuantType.QInt8, per_channel=True)
+                path = target
+        finally:
+            sys.stdout.flush()
+            os.dup2(kept, 1)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = shape["threads"]
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images.numpy()}), f"ONNX Runtime {onnxruntime.__version__}"
+
+
+def main():
+    logging.disable(logging.WARNING)
+    shape = json.loads(sys.argv[1])
+    torch.set_num_threads(shape["threads"])
+    torch.manual_seed(0)
+    model = Encoder(shape).eval()
+    run, version = (ort_peer if shape["kind"].startswith("ort") else torch_peer)(shape, model)
+    print(json.dumps({"version": version}), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        images = torch.rand(request["batch"], 3, shape["height"], shape["width"])
+        for _ in range(request["warm"]):
+            run(images)
+        times, end = [], time.perf_counter() + request["seconds"]
+        while not times or time.perf_counter() < end:
+            start = time.perf_counter()
+            run(images)
+            times.append(1e3 * (time.perf_counter() - start))
+        print(json.dumps({"median": statistics.median(times), "best": min(times), "runs": len(times)}), flush=True)
+
+
+main()
