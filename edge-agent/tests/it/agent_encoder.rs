@@ -3,17 +3,20 @@
 //! The embedding of frame `seq` is `[seq, 1, 2, 3]`: a head that weighs the first number answers with `seq`. Every
 //! number of its latent tokens is `seq`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fixtures::ALWAYS;
-use protocol::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
+use protocol::limits::{
+    MAX_CONTROL_BYTES, MAX_FETCH_REPLY_BYTES, MAX_FETCH_REQUEST_BYTES, MAX_FRAME_BYTES,
+    MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES,
+};
 use protocol::{
-    AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, FrameHeader, FrameReplyMsg, Goodbye,
-    GoodbyeReason, GridShape, Hello, InputSize, Pong, RefuseCode, Refused, RejectCode, ServerTimings,
-    SessionLimits, SpaceId, Welcome,
+    AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, FetchCode, FetchReplyMsg, FetchRequest,
+    FrameHeader, FrameReplyMsg, Goodbye, GoodbyeReason, GridShape, HeadReport, Hello, InputSize, Pong,
+    RefuseCode, Refused, RejectCode, ReleaseId, ServerTimings, SessionLimits, SpaceId, Welcome,
 };
 use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
 use shared::embedding::to_wire;
@@ -60,6 +63,10 @@ pub struct Behaviour {
     pub goodbye: Option<GoodbyeReason>,
     /// Its latent-token grid.
     pub grid: Option<GridShape>,
+    /// What it says about heads, one after another, on every connection.
+    pub push: Vec<EncoderToAgentMsg>,
+    /// Releases it has: bytes and signature.
+    pub releases: HashMap<ReleaseId, (Vec<u8>, Vec<u8>)>,
     /// First and last second of its certificate's validity, from the start.
     pub certificate: [i64; 2],
 }
@@ -76,6 +83,8 @@ impl Default for Behaviour {
             max_in_flight: 8,
             goodbye: None,
             grid: None,
+            push: Vec::new(),
+            releases: HashMap::new(),
             certificate: ALWAYS,
         }
     }
@@ -86,6 +95,8 @@ impl Default for Behaviour {
 pub enum Seen {
     Hello(Hello),
     Frame(FrameHeader),
+    Head(HeadReport),
+    Fetch(FetchRequest),
     /// The agent cancelled a frame: it stopped the reply with this code.
     Stopped(Option<u64>),
     /// The agent cancelled a frame that it had not sent to its end, with this code.
@@ -214,6 +225,7 @@ impl Fake {
                 // Errors are what the tests provoke: a stream that breaks is simply over.
                 let _ = match recv.read_exact(&mut kind).await {
                     Ok(()) if kind == [0] => fake.control(&connection, send, recv).await,
+                    Ok(()) if kind == [2] => fake.fetch(send, recv).await,
                     Ok(()) => fake.frame(send, recv).await,
                     Err(_) => Ok(()),
                 };
@@ -236,7 +248,13 @@ impl Fake {
             OnHello::Refuse(code, message) => EncoderToAgentMsg::Refused(Refused::new(code, message)),
         };
         write_msg(&mut send, &greeting, MAX_CONTROL_BYTES).await?;
+        let mut pushed = 0;
         loop {
+            let push = self.behaves.borrow().push.clone();
+            for message in push.iter().skip(pushed) {
+                write_msg(&mut send, message, MAX_CONTROL_BYTES).await?;
+            }
+            pushed = push.len();
             tokio::select! {
                 message = reader.next() => match message? {
                     Some(AgentToEncoderMsg::Ping(ping)) => {
@@ -246,6 +264,7 @@ impl Fake {
                     Some(AgentToEncoderMsg::Goodbye(goodbye)) => {
                         self.report.try_send(Seen::Goodbye(goodbye.reason)).unwrap();
                     }
+                    Some(AgentToEncoderMsg::Head(head)) => self.report.try_send(Seen::Head(head)).unwrap(),
                     other => {
                         connection.close(0_u32.into(), b"");
                         return if other.is_none() { Ok(()) } else { panic!("{other:?}") };
@@ -263,6 +282,22 @@ impl Fake {
                 }
             }
         }
+    }
+
+    async fn fetch(self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {
+        let request: FetchRequest = expect_msg(&mut recv, MAX_FETCH_REQUEST_BYTES).await?;
+        self.report.try_send(Seen::Fetch(request)).unwrap();
+        let found = self.behaves.borrow().releases.get(&request.release).cloned();
+        let Some((bytes, signature)) = found else {
+            let refused = FetchReplyMsg::refused(FetchCode::Unknown, "never heard of it");
+            return write_msg(&mut send, &refused, MAX_FETCH_REPLY_BYTES).await;
+        };
+        let total = u32::try_from(bytes.len()).unwrap();
+        let reply = FetchReplyMsg::Found { total, signature };
+        write_msg(&mut send, &reply, MAX_FETCH_REPLY_BYTES).await?;
+        send.write_all(&bytes[request.offset as usize..]).await?;
+        let _ = send.finish();
+        Ok(())
     }
 
     async fn frame(mut self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {

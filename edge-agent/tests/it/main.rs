@@ -8,6 +8,7 @@ mod agent_link;
 mod agent_pki;
 mod agent_process;
 mod agent_refusals;
+mod agent_releases;
 mod capture_camera;
 mod capture_files;
 mod capture_streams;
