@@ -3,7 +3,7 @@
 //! ```text
 //! pki ─► session ─► decode ─► batch ─► backend (model) ─► session
 //! pretrain ─► calibrate ─► embed ─► heads::train ─► evaluate
-//! keys ─► signed heads ─► registry ─► session
+//! keys ─► signed heads ─► operate ─► registry ─► session
 //! ```
 
 pub mod backend;
@@ -16,6 +16,7 @@ pub mod evaluate;
 pub mod heads;
 pub mod keys;
 pub mod model;
+pub mod operate;
 pub mod parity;
 pub mod pki;
 pub mod pretrain;

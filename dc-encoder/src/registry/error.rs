@@ -60,13 +60,19 @@ pub enum RegistryError {
         "{channel} went on to assignment {have} meanwhile: look at it (`dc-encoder head status`) and try again"
     )]
     Conflict { channel: String, have: u64 },
+    /// There is none.
+    #[error("the server has no registry: start it with `serve --registry DIR --release-root root.pub`")]
+    None,
+    /// The program failed.
+    #[error("the registry failed: {0}; please report this")]
+    Failed(String),
     /// A request that makes no sense.
     #[error("{0}")]
     Request(String),
 }
 
 impl RegistryError {
-    pub(super) fn io<'a>(what: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Self + 'a {
+    pub(crate) fn io<'a>(what: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Self + 'a {
         move |source| Self::Io { what, path: path.to_owned(), source }
     }
 
@@ -79,7 +85,7 @@ impl RegistryError {
     pub fn code(&self) -> OperatorCode {
         use ReleaseError as R;
         match self {
-            Self::Io { .. } | Self::InUse(_) | Self::Database(_) | Self::Corrupt { .. } => {
+            Self::Io { .. } | Self::InUse(_) | Self::Database(_) | Self::Corrupt { .. } | Self::Failed(_) => {
                 OperatorCode::Internal
             }
             Self::NoRoot | Self::NoRing | Self::OtherRoot { .. } => OperatorCode::Signature,
@@ -97,7 +103,7 @@ impl RegistryError {
                 OperatorCode::Malformed
             }
             Self::Release(_) => OperatorCode::Signature,
-            Self::UnknownRelease(_) | Self::UnknownChannel(_) => OperatorCode::Unknown,
+            Self::UnknownRelease(_) | Self::UnknownChannel(_) | Self::None => OperatorCode::Unknown,
         }
     }
 }

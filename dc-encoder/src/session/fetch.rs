@@ -74,8 +74,7 @@ type Found = (u32, Vec<u8>, std::fs::File);
 
 fn find(context: &Context, camera: &str, request: &FetchRequest) -> Result<Found, (FetchCode, String)> {
     let FetchRequest { release, offset } = *request;
-    let registrar = context.registrar.as_ref();
-    let registrar = registrar.ok_or_else(|| (FetchCode::Unknown, "it has no registry".to_owned()))?;
+    let registrar = context.registrar().map_err(|error| (FetchCode::Unknown, error.to_string()))?;
     let failed = |error: crate::registry::RegistryError| {
         tracing::error!(camera, release = release.short(), "cannot send a release: {error}");
         (FetchCode::Internal, error.to_string())

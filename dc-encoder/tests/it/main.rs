@@ -11,6 +11,7 @@ mod head_kinds;
 mod heads;
 mod keys;
 mod model;
+mod operate;
 mod pki;
 mod pretrain;
 mod registry;
