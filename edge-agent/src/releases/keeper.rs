@@ -368,3 +368,6 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
