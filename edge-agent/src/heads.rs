@@ -139,19 +139,23 @@ impl Loaded {
     /// # Errors
     /// [`HeadsError`] naming the file.
     pub fn load(path: &Path, budget: Duration) -> Result<Self, HeadsError> {
-        Self::check(Head::load(path)?, path, budget)
+        Self::tested(Head::load(path)?, path, budget)
     }
 
-    /// [`load`](Self::load) where the bytes are in memory; `path` is used in messages.
+    /// Reads and checks a head file's bytes; `path` is used in messages.
     ///
     /// # Errors
-    /// As there.
-    pub fn from_bytes(bytes: &[u8], path: &Path, budget: Duration) -> Result<Self, HeadsError> {
+    /// [`HeadsError::Load`].
+    pub fn read(bytes: &[u8], path: &Path) -> Result<Head, HeadsError> {
         let inside = |source| LoadError::InFile { path: path.to_owned(), source: Box::new(source) };
-        Self::check(Head::from_bytes(bytes).map_err(inside)?, path, budget)
+        Ok(Head::from_bytes(bytes).map_err(inside)?)
     }
 
-    fn check(head: Head, path: &Path, budget: Duration) -> Result<Self, HeadsError> {
+    /// Runs a head's self-test.
+    ///
+    /// # Errors
+    /// [`HeadsError`] naming the file.
+    pub fn tested(head: Head, path: &Path, budget: Duration) -> Result<Self, HeadsError> {
         self_test(&head, path, budget)?;
         let manifest = head.manifest();
         let space = manifest
@@ -257,7 +261,7 @@ impl HeadSet {
     /// Whether a head has failed so often that its release should go.
     #[must_use]
     pub fn in_trouble(&self) -> bool {
-        self.0.iter().any(|loaded| loaded.tally.counts().trouble.is_some())
+        self.0.iter().any(|loaded| loaded.tally.in_trouble())
     }
 }
 

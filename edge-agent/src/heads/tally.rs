@@ -45,6 +45,12 @@ impl Tally {
         self.lock().clone()
     }
 
+    /// Whether it must go.
+    #[must_use]
+    pub fn in_trouble(&self) -> bool {
+        self.lock().trouble.is_some()
+    }
+
     /// How long it has been loaded.
     #[must_use]
     pub fn age(&self) -> Duration {

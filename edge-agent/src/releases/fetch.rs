@@ -48,7 +48,7 @@ pub struct Fetched {
 /// Why nothing was fetched.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NotFetched {
-    /// The link broke: what came is kept for the next connection.
+    /// The link or the stream broke: what came is kept for the next connection.
     Interrupted(String),
     /// What is on the disk is longer than the release.
     StartAgain,
@@ -58,7 +58,9 @@ pub enum NotFetched {
 
 impl From<WireError> for NotFetched {
     fn from(error: WireError) -> Self {
-        if error.is_connection_gone() {
+        // A server that shuts down resets the stream before it ends the connection.
+        if error.is_connection_gone() || matches!(error, WireError::Reset { .. } | WireError::Stopped { .. })
+        {
             return Self::Interrupted(error.to_string());
         }
         Self::Fault(Fault::new(format!("it could not be fetched: {error}"), Until::Connection))
@@ -148,7 +150,7 @@ impl Fetch {
 }
 
 fn lying(what: &str) -> NotFetched {
-    NotFetched::Fault(Fault::new(format!("the server sent {what} bytes than it said"), Until::Another))
+    NotFetched::Fault(Fault::new(format!("the server sent {what} bytes than it said"), Until::Connection))
 }
 
 fn silent() -> NotFetched {

@@ -29,6 +29,8 @@ pub(super) enum Ended {
 pub(super) struct Job {
     pub(super) head: String,
     pub(super) release: ReleaseId,
+    /// Of the connection it comes over.
+    pub(super) connection: usize,
     task: JoinHandle<Result<Arc<Loaded>, Ended>>,
 }
 
@@ -40,7 +42,8 @@ impl Drop for Job {
 
 impl Job {
     pub(super) fn start(head: String, errand: Errand) -> Self {
-        Self { head, release: errand.case.release, task: tokio::spawn(errand.run()) }
+        let (release, connection) = (errand.case.release, errand.session.connection().stable_id());
+        Self { head, release, connection, task: tokio::spawn(errand.run()) }
     }
 
     /// Waits for its end. Cancel-safe.

@@ -17,13 +17,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::gate::{Gate, Origin};
 use super::job::{Ended, Errand, Job, blocking, vet_stored};
 use super::local::{Command, Reply};
-use super::plan::{self, Goal, Refusal, Step};
+use super::plan::{self, Goal, Step};
 use super::state::{Digest, Slot, State, Until};
 use super::store::{Store, StoreError};
 use super::vet::{Case, Fault, Terms};
 use crate::heads::{HeadSet, Heads, Loaded};
 use crate::uplink::session::Session;
 
+mod accept;
 mod back;
 mod commands;
 mod report;
@@ -92,11 +93,15 @@ pub struct Keeper {
     /// What answers, by head.
     loaded: BTreeMap<String, Arc<Loaded>>,
     session: Option<Session>,
+    /// The connection over which nothing more is fetched.
+    spent: Option<usize>,
     job: Option<Job>,
     events: mpsc::Receiver<Event>,
     reports: mpsc::Sender<HeadReport>,
     /// What was refused, by head; the empty name is all of them. Said once.
     complaints: BTreeMap<String, String>,
+    /// The head with which a round of reports goes on that the queue had no room for.
+    unreported: String,
 }
 
 impl Keeper {
@@ -119,10 +124,12 @@ impl Keeper {
             state,
             loaded: BTreeMap::new(),
             session: None,
+            spent: None,
             job: None,
             events,
             reports,
             complaints: BTreeMap::new(),
+            unreported: String::new(),
         };
         let names: Vec<String> = keeper.state.heads.keys().cloned().collect();
         names.iter().for_each(|head| keeper.start_with_last_good(head));
@@ -208,46 +215,6 @@ impl Keeper {
         }
     }
 
-    fn up(&mut self, session: Session) {
-        self.session = Some(session);
-        plan::forgive(&mut self.state, &BTreeMap::new(), &[Until::Connection, Until::Ring]);
-        self.report_all();
-    }
-
-    async fn ring(&mut self, document: Vec<u8>) {
-        let Some(trust) = &self.gate.trust else { return };
-        let mut newer = trust.clone();
-        match newer.update(&document) {
-            Ok(false) => return,
-            Ok(true) => {}
-            Err(error) => return self.complain("", &error.to_string()),
-        }
-        let (store, version) = (Arc::clone(&self.store), newer.ring().version);
-        let disk = |error: StoreError| Fault::new(error.to_string(), Until::Connection);
-        match blocking(move || store.keep_ring(&document).map_err(disk)).await {
-            Ok(()) => {
-                tracing::info!(version, "a newer key ring");
-                self.gate.trust = Some(newer);
-                plan::forgive(&mut self.state, &BTreeMap::new(), &[Until::Ring]);
-            }
-            Err(fault) => self.complain("", &fault.words),
-        }
-    }
-
-    fn wanted(&mut self, wanted: &Wanted) {
-        let Some(trust) = &self.gate.trust else { return };
-        match plan::accept(&mut self.state, trust, &self.camera, wanted) {
-            Ok(_) => {}
-            Err(refusal) => {
-                let head = match &refusal {
-                    Refusal::Of { channel, .. } | Refusal::TooMany { channel } => channel.head().to_owned(),
-                    Refusal::Unverified(_) => String::new(),
-                };
-                self.complain(&head, &refusal.to_string());
-            }
-        }
-    }
-
     /// Gets, drops, or leaves alone what is wanted or not.
     async fn act(&mut self) {
         let goals = self.goals();
@@ -268,6 +235,7 @@ impl Keeper {
         }
         if self.job.is_none()
             && let (Some(session), Some((head, release))) = (&self.session, gets.first())
+            && self.spent != Some(session.connection().stable_id())
         {
             tracing::info!(head = head.as_str(), release = release.short(), "getting a release");
             let (store, session) = (Arc::clone(&self.store), session.clone());
@@ -290,14 +258,14 @@ impl Keeper {
     /// A job is over.
     async fn ended(&mut self, ended: Result<Arc<Loaded>, Ended>) {
         let Some(job) = self.job.take() else { return };
-        let (head, release) = (job.head.clone(), job.release);
+        let (head, release, connection) = (job.head.clone(), job.release, job.connection);
         drop(job);
         match ended {
             Ok(loaded) => self.activate(&head, loaded).await,
-            // The next connection says so.
+            // This connection gives no more; another one goes on.
             Err(Ended::Interrupted(words)) => {
                 tracing::debug!(head, words, "a fetch was interrupted");
-                self.session = None;
+                self.spent = Some(connection);
             }
             Err(Ended::Fault(fault)) => self.failed(&head, release, fault).await,
         }
@@ -400,3 +368,6 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,7 +168,7 @@ impl Store {
     /// Throws the start of a release away.
     pub fn forget_part(&self, release: ReleaseId) {
         // It may not be there, and what stays is found by its digest and checked.
-        let _ = std::fs::remove_file(self.part_path(release));
+        let _ = remove(&self.part_path(release));
     }
 
     /// Removes releases and parts that nobody needs any more.
@@ -180,7 +180,7 @@ impl Store {
                 let release = name.split('.').next().unwrap_or_default().parse::<ReleaseId>();
                 if release.is_ok_and(|release| !needed.contains(&release)) {
                     // What cannot be removed now is tried again the next time.
-                    let _ = std::fs::remove_file(entry.path());
+                    let _ = remove(&entry.path());
                 }
             }
         }
@@ -207,24 +207,43 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
-    let written = File::create(&new).and_then(|mut file| {
+    let written = power(path).and_then(|()| File::create(&new)).and_then(|mut file| {
+        power(path)?;
         file.write_all(bytes)?;
+        power(path)?;
         file.sync_all()
     });
     if let Err(error) = written {
         // A full disk needs its room back.
-        let _ = std::fs::remove_file(&new);
+        let _ = remove(&new);
         return Err(failed("write", path)(error));
     }
-    std::fs::rename(&new, path).map_err(failed("replace", path))?;
+    power(path).and_then(|()| std::fs::rename(&new, path)).map_err(failed("replace", path))?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("flush", folder))
+    let flush = || power(folder).and_then(|()| File::open(folder)).and_then(|folder| folder.sync_all());
+    flush().map_err(failed("flush", folder))
 }
+
+fn remove(path: &Path) -> io::Result<()> {
+    power(path).and_then(|()| std::fs::remove_file(path))
+}
+
+/// Before each change of the disk: where tests cut the power.
+#[cfg(not(test))]
+fn power(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+use power::power;
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { what, path, source }
 }
+
+#[cfg(test)]
+pub(super) mod power;
 
 #[cfg(test)]
 mod tests {

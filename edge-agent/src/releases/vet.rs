@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::{GridShape, ReleaseId, SpaceId, Welcome};
+use shared::head::Head;
 use shared::release::digest;
 
 use super::gate::{Gate, Origin};
 use super::state::Until;
-use crate::heads::Loaded;
+use crate::heads::{HeadsError, Loaded};
 
 /// Why a release does not run here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,18 +77,18 @@ impl Case {
             let (got, want) = (got.short(), self.release.short());
             let words =
                 format!("the bytes that came are of release {got}, not {want}: they were changed or cut");
-            return Err(Fault::new(words, Until::Another));
+            // The server's fault or the disk's: the release itself may be good.
+            return Err(Fault::new(words, Until::Connection));
         }
         let ring = |words| Fault::new(words, Until::Ring);
         self.gate.check(self.release, signature, self.origin).map_err(ring)?;
-        let loaded = Loaded::from_bytes(bytes, &self.path, self.budget)
-            .map_err(|error| Fault::new(error.to_string(), Until::Another))?;
-        self.fits(&loaded)?;
-        Ok(loaded)
+        let head = Loaded::read(bytes, &self.path).map_err(unusable)?;
+        self.fits(&head)?;
+        Loaded::tested(head, &self.path, self.budget).map_err(unusable)
     }
 
-    fn fits(&self, loaded: &Loaded) -> Result<(), Fault> {
-        let manifest = loaded.head.manifest();
+    fn fits(&self, head: &Head) -> Result<(), Fault> {
+        let manifest = head.manifest();
         if let Some(want) = self.head.as_ref().filter(|want| **want != manifest.name) {
             let words = format!("its manifest names it {}, the channel is for {want}", manifest.name);
             return Err(Fault::new(words, Until::Another));
@@ -102,7 +103,7 @@ impl Case {
         let Some(terms) = &self.terms else { return Ok(()) };
         // Another encoder may give what this one does not.
         let other = |words: String| Err(Fault::new(words, Until::Connection));
-        if let Err(mismatch) = loaded.head.check_space(&terms.space) {
+        if let Err(mismatch) = head.check_space(&terms.space) {
             return other(mismatch.to_string());
         }
         match (manifest.input.grid, terms.grid) {
@@ -123,4 +124,8 @@ impl Case {
             _ => Ok(()),
         }
     }
+}
+
+fn unusable(error: HeadsError) -> Fault {
+    Fault::new(error.to_string(), Until::Another)
 }

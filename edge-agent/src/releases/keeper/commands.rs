@@ -26,14 +26,10 @@ impl Keeper {
 
     /// One line a head.
     fn list(&self) -> String {
-        let mut names: Vec<String> = self.goals().into_keys().collect();
-        names.extend(self.state.heads.keys().cloned());
-        names.extend(self.fixed.iter().map(|fixed| fixed.info.name.clone()));
-        names.sort();
-        names.dedup();
+        let goals = self.goals();
         let mut text = String::new();
-        for head in names {
-            let report = self.head_report(&head);
+        for head in self.names(&goals) {
+            let report = self.head_report(&head, &goals);
             let short =
                 |id: Option<protocol::ReleaseId>| id.map_or_else(|| "none".to_owned(), |id| id.short());
             let _ = write!(text, "{head}: {}, {} answers", short(report.active), report.answers);
