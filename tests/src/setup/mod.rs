@@ -51,7 +51,7 @@ pub fn demo_model() -> PathBuf {
 }
 
 /// Paths of what was made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prepared {
     /// Folder of certificates.
     pub pki: PathBuf,
@@ -168,6 +168,14 @@ impl Prepared {
     /// # Errors
     /// The server did not become ready; the message holds its log.
     pub fn serve(&self, dir: &Path, listen: &str) -> anyhow::Result<Server> {
+        self.serve_with(dir, listen, &[])
+    }
+
+    /// [`serve`](Self::serve) with `extra` arguments.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn serve_with(&self, dir: &Path, listen: &str, extra: &[&str]) -> anyhow::Result<Server> {
         let ready = dir.join("ready");
         let _ = std::fs::remove_file(&ready);
         let args = [
@@ -178,6 +186,7 @@ impl Prepared {
         ];
         let args =
             std::iter::once("serve".to_owned()).chain(args.into_iter().flat_map(|(k, v)| [k.to_owned(), v]));
+        let args = args.chain(extra.iter().map(|&arg| arg.to_owned()));
         let mut encoder = Running::start("dc-encoder", args, &dir.join("dc-encoder.log"))?;
         let address = encoder.wait_for_file(&ready, READY_WITHIN)?.trim().to_owned();
         Ok(Server { encoder, address })
