@@ -43,6 +43,8 @@ pub enum Command {
     Rollout(release::RolloutArgs),
     /// Where channels stand, and how each camera does with its heads
     Status(status::StatusArgs),
+    /// Who changed what in a registry folder, and when
+    Audit(status::AuditArgs),
     /// Print what a head file says about itself, and run its self-test
     Inspect {
         /// The head file
@@ -118,6 +120,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Rollback(args) => release::roll_back(&args)?,
         Command::Rollout(args) => release::roll_out(&args)?,
         Command::Status(args) => status::status(&args)?,
+        Command::Audit(args) => status::audit(&args)?,
         Command::Inspect { file, keys } => {
             let head = Head::load(&file)?;
             print!("{}", inspect(&head, std::fs::metadata(&file)?.len()));

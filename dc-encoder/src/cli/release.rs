@@ -192,7 +192,7 @@ pub fn publish(args: PublishArgs) -> anyhow::Result<String> {
     block_on(async {
         let desk = args.at.open(&keys).await?;
         desk.bring_ring(&keys).await?;
-        desk.publish(&file, &signature).await?;
+        let note = desk.publish(&file, &signature).await?;
         let standing = desk.standing(&keys, &args.channel).await?.map(|(standing, _)| standing);
         let publication = Publication {
             channel: args.channel,
@@ -204,6 +204,9 @@ pub fn publish(args: PublishArgs) -> anyhow::Result<String> {
         let assignment = publication.after(standing.as_ref());
         desk.assign(&keys, &assignment).await?;
         let mut text = in_words(&assignment);
+        if !note.is_empty() {
+            text.push_str(&format!("note: {note}\n"));
+        }
         text.push_str(&left_out(standing.as_ref().map(|standing| &standing.assignment), &assignment));
         text.push_str(&empty_share(&desk, &assignment).await?);
         text.push_str(&format!("watch: dc-encoder head status --channel {} --watch\n", assignment.channel));

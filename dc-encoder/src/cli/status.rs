@@ -1,8 +1,9 @@
-//! `dc-encoder head status`: where channels stand, and how each camera does.
+//! `dc-encoder head status`: where channels stand, and how each camera does; `head audit`: who changed what.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use clap::Args;
 use jiff::Timestamp;
 use protocol::{CameraHead, OperatorReplyMsg, OperatorRequestMsg};
@@ -12,6 +13,7 @@ use super::release::{Where, block_on, known};
 use crate::keys::KeyFolder;
 use crate::operate::table::{self, Settled};
 use crate::operate::{Desk, OperateError};
+use crate::registry::{AuditRecord, Embedded, Registry as _};
 
 /// How often `--watch` asks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
@@ -66,6 +68,28 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<String> {
         desk.close().await;
         Ok(String::new())
     })
+}
+
+/// Arguments of `head audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// The registry folder, while no server has it open
+    #[arg(long, value_name = "DIR")]
+    registry: PathBuf,
+    /// How many of the newest lines
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    lines: usize,
+}
+
+/// The audit log, the oldest of the lines first.
+///
+/// # Errors
+/// A registry that cannot be read.
+pub fn audit(args: &AuditArgs) -> anyhow::Result<String> {
+    ensure!(args.registry.is_dir(), "{} is no folder", args.registry.display());
+    let lines = Embedded::open(&args.registry)?.audit(args.lines)?;
+    let line = |AuditRecord { by, what, at }: &AuditRecord| format!("{at:.0}  {by}  {what}\n");
+    Ok(lines.iter().rev().map(line).collect())
 }
 
 /// What makes a report worth printing again: counts and times change all the time.

@@ -1,6 +1,8 @@
 //! Who may change what: every change is verified here, made in one transaction, written to the audit log, and pushed.
 
-use std::io::{BufReader, Read as _};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -22,6 +24,10 @@ use super::{
 
 /// Most patterns in a channel's audience; beyond, every camera is told.
 const MAX_AUDIENCE: usize = 256;
+
+/// Lines of a channel's history in which a replaced release is looked for: a release that is older comes back as a new
+/// one, and the boxes remember a few of their own.
+const SUPERSEDED_LINES: usize = 1000;
 
 /// Who does what the server decides by itself.
 const SERVER: &str = "server";
@@ -87,13 +93,20 @@ impl Registrar {
         let trust = trust.as_ref().ok_or(RegistryError::NoRing)?;
         trust.verify_release(release, &HeadSignature::parse(signature)?)?;
         let Some(have) = self.store.release(release)? else { return Ok(true) };
-        // Its key may have been revoked: then the file comes again, with the new signature.
+        // Its key may have been revoked, or its file spoilt on the disk: then it comes again.
         let valid = HeadSignature::parse(have.signature.as_bytes())
             .and_then(|signature| trust.verify_release(release, &signature).map(|_| ()));
-        Ok(valid.is_err())
+        Ok(valid.is_err() || !self.is_whole(release))
     }
 
-    /// Keeps a release. The file is one of [`Registry::incoming`], with all bytes in it.
+    /// Whether the file that is kept is the release.
+    fn is_whole(&self, release: ReleaseId) -> bool {
+        let read = self.store.open_release(release).and_then(|file| read_limited(file, release));
+        read.inspect_err(|error| tracing::error!("release {}: {error}", release.short()))
+            .is_ok_and(|bytes| digest(&bytes) == release)
+    }
+
+    /// Keeps a release; the embedding space it reads. The file is one of [`Registry::incoming`], with all bytes in it.
     ///
     /// # Errors
     /// [`RegistryError`]: other bytes than announced, a signature that is not accepted, a head that cannot be used.
@@ -103,11 +116,9 @@ impl Registrar {
         (release, signature): (ReleaseId, &[u8]),
         file: NamedTempFile,
         now: Timestamp,
-    ) -> Result<(), RegistryError> {
-        let mut bytes = Vec::new();
+    ) -> Result<String, RegistryError> {
         let opened = file.reopen().map_err(RegistryError::io("read", file.path()))?;
-        let mut limited = BufReader::new(opened).take(u64::from(MAX_RELEASE_BYTES) + 1);
-        limited.read_to_end(&mut bytes).map_err(RegistryError::io("read", file.path()))?;
+        let bytes = read_limited(opened, release)?;
         let got = digest(&bytes);
         if got != release {
             return Err(RegistryError::Garbled { want: release.short(), got: got.short() });
@@ -117,7 +128,7 @@ impl Registrar {
         let trust = self.trust();
         let known = trust.as_ref().ok_or(RegistryError::NoRing)?;
         let signer = known.verify_head(&bytes, &HeadSignature::parse(signature)?)?.name.clone();
-        let head = head.manifest().name.clone();
+        let (head, space) = (head.manifest().name.clone(), head.manifest().input.space.clone());
         let what = format!("release {release} of {head}, signed by {signer}");
         let record = ReleaseRecord {
             head,
@@ -127,7 +138,8 @@ impl Registrar {
             at: now,
         };
         let change = Change::Release { id: release, file, record: &record };
-        self.store.commit(change, &AuditRecord { by: by.to_owned(), what, at: now })
+        self.store.commit(change, &AuditRecord { by: by.to_owned(), what, at: now })?;
+        Ok(space)
     }
 
     /// Takes a newer key ring; `false`: it is here already.
@@ -304,7 +316,7 @@ impl Registrar {
     ) -> Result<Vec<ReleaseId>, RegistryError> {
         let present =
             present.map(ChannelRecord::assignment).transpose()?.map(|assignment| assignment.release);
-        let given = self.store.history(channel, usize::MAX)?;
+        let given = self.store.history(channel, SUPERSEDED_LINES)?;
         let given = given.iter().filter(|entry| entry.what == ASSIGNED);
         Ok(given.filter_map(|entry| entry.release.parse().ok()).filter(|id| Some(*id) != present).collect())
     }
@@ -335,6 +347,14 @@ impl Registrar {
     pub(super) fn fleet(&self) -> MutexGuard<'_, Fleet> {
         self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reads a release's file; of one that is too long for any head, a byte more than that.
+fn read_limited(file: File, release: ReleaseId) -> Result<Vec<u8>, RegistryError> {
+    let mut bytes = Vec::new();
+    let read = file.take(u64::from(MAX_RELEASE_BYTES) + 1).read_to_end(&mut bytes);
+    read.map_err(RegistryError::io("read", Path::new(&release.to_string())))?;
+    Ok(bytes)
 }
 
 /// What was verified is text.

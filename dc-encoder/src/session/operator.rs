@@ -151,11 +151,20 @@ impl Operator {
         let Some(file) = file.await? else { return Ok(done("was there already")) };
         let file = self.receive(recv, file, total).await?;
         let by = self.name().to_owned();
-        self.registry(move |context| {
+        let space = self.registry(move |context| {
             context.registrar()?.publish(&by, (release, &signature), file, Timestamp::now())
-        })
-        .await?;
-        Ok(done(""))
+        });
+        Ok(done(&self.other_space(&space.await?)))
+    }
+
+    /// A head may be meant for another server's cameras; whoever published it should know.
+    fn other_space(&self, space: &str) -> String {
+        let here = self.context.welcome.space;
+        if space == here.to_string() {
+            return String::new();
+        }
+        let space: String = space.chars().take(12).collect();
+        format!("it reads embedding space {space}, this server makes {}: its cameras refuse it", here.short())
     }
 
     /// Writes what comes into the file; it must be `total` bytes.

@@ -54,7 +54,8 @@ impl Office {
 
     async fn publish(&self, desk: &Desk, head: &[u8]) -> ReleaseId {
         desk.bring_ring(&self.keys).await.unwrap();
-        desk.publish(head, &self.sign(head)).await.unwrap();
+        let note = desk.publish(head, &self.sign(head)).await.unwrap();
+        assert!(note.contains("this server makes 070707070707"), "the head was trained elsewhere: {note}");
         digest(head)
     }
 

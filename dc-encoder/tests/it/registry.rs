@@ -189,6 +189,36 @@ fn nothing_wrong_is_kept() {
 }
 
 #[test]
+fn a_head_whose_manifest_lies_about_its_size_is_refused() {
+    let world = World::new();
+    let registrar = world.ready();
+    let (first, _) = heads();
+    let at = first.windows(9).position(|w| w == b"\\\"dim\\\":4").expect("the manifest names its size");
+    let mut lying = first;
+    lying[at + 8] = b'9';
+    let refused = world.publish(&registrar, &lying).unwrap_err();
+    assert_eq!(refused.code(), OperatorCode::Head, "{refused}");
+    assert_eq!(std::fs::read_dir(world.blobs()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_that_was_spoilt_on_the_disk_comes_again() {
+    let world = World::new();
+    let registrar = world.ready();
+    let (first, _) = heads();
+    let one = world.publish(&registrar, &first).unwrap();
+    let (blob, signature) = (world.blobs().join(one.to_string()), sign_head(&first, &world.keys.heads));
+    for spoilt in [&first[..first.len() - 1], &[&first[..], b"x"].concat()] {
+        std::fs::write(&blob, spoilt).unwrap();
+        assert!(registrar.expects(one, &signature).unwrap());
+        world.publish(&registrar, &first).unwrap();
+        assert_eq!(std::fs::read(&blob).unwrap(), first);
+    }
+    std::fs::remove_file(&blob).unwrap();
+    assert!(registrar.expects(one, &signature).unwrap());
+}
+
+#[test]
 fn replays_accidental_returns_and_other_heads_are_refused() {
     let world = World::new();
     let (first, second) = heads();

@@ -182,3 +182,44 @@ async fn a_canary_that_goes_back_stops_the_rollout_for_everyone() {
     shop.registrar().step(Timestamp::now()).unwrap();
     assert_eq!(phase(), RolloutPhase::Soaking);
 }
+
+#[tokio::test]
+async fn a_canary_that_soaked_without_trouble_is_promoted_within_the_signed_bounds() {
+    let shop = Shop::open();
+    let [one, two] = shop.releases;
+    let bounds =
+        Promotion { up_to: "99.9%".parse().unwrap(), soak_s: 0, min_answers: 100, ..Promotion::USUAL };
+    let canary = shop.keys.assign(1, two, |a| {
+        (a.fallback, a.share) = (Some(one), "99.8%".parse().unwrap());
+        a.promotion = Some(bounds);
+    });
+    shop.assign(&canary);
+    let mut agent = shop.world.agent("plaza-1", 1).await;
+    ring(&mut agent).await;
+    assert_eq!(wanted(&mut agent).await.share, 998);
+    let report = |answers| HeadReport {
+        head: "people-count".into(),
+        channel: "people-count@stable".into(),
+        counter: 1,
+        wanted: Some(two),
+        active: Some(two),
+        pinned: false,
+        failed: None,
+        error: String::new(),
+        active_for_ms: 5,
+        answers,
+        failures: 0,
+        values: Moments::default(),
+    };
+    let channel = "people-count@stable".parse().unwrap();
+    let watched = shop.registrar().watch();
+    let rollout = || watched.borrow().channels[&channel].rollout.clone();
+    shop.registrar().hear("plaza-1", report(99), Timestamp::now());
+    shop.registrar().step(Timestamp::now()).unwrap();
+    assert_eq!(rollout().phase, RolloutPhase::Soaking, "one answer is missing");
+    agent.say(AgentToEncoderMsg::Head(report(100))).await;
+    assert_eq!(wanted(&mut agent).await, Wanted { assignment: canary, share: 999 });
+    assert_eq!(rollout().phase, RolloutPhase::Done);
+    let history = shop.registrar().store().history(&channel, 1).unwrap();
+    assert_eq!((history[0].by.as_str(), history[0].what.as_str()), ("server", "done at 99.9%"));
+}

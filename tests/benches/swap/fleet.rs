@@ -33,7 +33,7 @@ impl Camera {
         let folder = shop.authority.issue(&Leaf::camera(&name, number, ALWAYS));
         let settings = Settings::new(Config {
             camera: Some(name.clone()),
-            source: Some("folder:none".into()),
+            source: Some(format!("folder:{}", shop.dir.path().display())),
             servers: Some(vec![server.to_string()]),
             identity: Some(folder.clone()),
             heads_dir: Some(shop.dir.path().join(number.to_string())),

@@ -1,5 +1,8 @@
 //! From publishing to answering: one agent, two hundred, and one behind a bad link.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,8 +23,24 @@ const BAD: Shape = Shape {
     seed: 1,
 };
 
+/// What the disk takes to keep something, on both sides together about ten times for a head: the rest is ours.
+fn disk(dir: &Path) -> anyhow::Result<()> {
+    let mut file = File::create(dir.join("disk"))?;
+    let mut times = Vec::new();
+    for _ in 0..100 {
+        let start = Instant::now();
+        file.write_all(&[0; 4096])?;
+        file.sync_all()?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let at = |q| quantile(&times, q).context("nothing was measured");
+    println!("the disk keeps 4 kB in {:.1} ms (median, worst {:.1} ms)", at(0.5)?, at(1.0)?);
+    Ok(())
+}
+
 pub(crate) async fn one() -> anyhow::Result<()> {
     let shop = Shop::open(Duration::ZERO).await?;
+    disk(shop.dir.path())?;
     let cameras = Arc::new(vec![Camera::start(&shop, 1, shop.address())?]);
     let times = publications(&shop, &cameras, 30).await?;
     row("publish-to-active-1-agent", Duration::from_millis(50), &times)

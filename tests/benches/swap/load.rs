@@ -22,8 +22,8 @@ use crate::shop::{Shop, head};
 const RELEASES: usize = 8;
 /// What the stand-in takes for a frame: 200 frames a second.
 const ENCODE: Duration = Duration::from_millis(5);
-/// Pictures for more than an hour of that.
-const PICTURES: usize = 800_000;
+/// Pictures for half an hour of that.
+const PICTURES: usize = 400_000;
 /// Swaps between two quiet stretches, which last as long.
 const STRETCH: usize = 100;
 /// The agent's memory is first looked at after this part of the swaps.

@@ -1,6 +1,7 @@
 //! A head's whole way with the real programs: trained, signed, published, answering, rolled back.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tests::{
     process,
@@ -50,22 +51,23 @@ impl Shop {
         let labels = self.dir.join("training/labels.jsonl").display().to_string();
         let train = ["head", "train", "--task", "count", "--embeddings", &embeddings, "--labels", &labels];
         dc(&[&train[..], &["--kind", "linear", "--unit", unit, "--out", &file]].concat());
-        let signed = dc(&["head", "sign", &file, "--keys", &self.keys()]);
+        let signed = self.operate(&["sign", &file]);
         let release = signed.split("release ").nth(1).unwrap()[..12].to_owned();
         (file, release)
     }
 
-    fn keys(&self) -> String {
-        self.dir.join("keys").display().to_string()
-    }
-
-    /// `dc-encoder head …` as the holder of this certificate.
+    /// `dc-encoder head …` in the operator's folder, as the holder of this certificate.
     fn operate_as(&self, certificate: &str, args: &[&str]) -> Result<String, String> {
-        let certificate = self.prepared.pki.join(certificate).display().to_string();
-        let keys = self.keys();
-        let at = ["--server", &self.server.address, "--cert", &certificate, "--keys", &keys];
-        let all = [&["head"], args, &at].concat();
-        process::run("dc-encoder", all).map_err(|error| error.to_string())
+        let output = Command::new(process::program("dc-encoder").unwrap())
+            .arg("head")
+            .args(args)
+            .env("FTH_SERVER", &self.server.address)
+            .env("FTH_CERT", self.prepared.pki.join(certificate))
+            .current_dir(&self.dir)
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }
 
     fn operate(&self, args: &[&str]) -> String {
@@ -139,6 +141,8 @@ fn a_registry_folder_is_worked_on_without_a_server() {
     assert!(none.unwrap_err().to_string().contains("has no assignment yet"));
     let status = dc(&[&["head", "status"], &place[..]].concat());
     assert!(status.contains("only a running server knows"), "{status}");
+    let audit = dc(&["head", "audit", "--registry", &registry]);
+    assert!(audit.contains("server  root "), "{audit}");
     let nowhere = process::run("dc-encoder", ["head", "status", "--keys", &keys]).unwrap_err().to_string();
     assert!(nowhere.contains("--server HOST:PORT --cert DIR"), "{nowhere}");
 }
