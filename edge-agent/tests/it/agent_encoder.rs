@@ -51,11 +51,25 @@ pub enum OnFrame {
     Reject(RejectCode, &'static str),
 }
 
+/// What to do with a fetch of a release.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OnFetch {
+    /// All of it.
+    Send,
+    /// So many bytes, and the rest when the behaviour changes.
+    HoldAfter(usize),
+    /// So many bytes, and then the stream ends as if they were all.
+    EndAfter(usize),
+    /// All of it, under this length.
+    Claim(u32),
+}
+
 /// How the encoder behaves from now on.
 #[derive(Debug, Clone)]
 pub struct Behaviour {
     pub on_hello: OnHello,
     pub on_frame: OnFrame,
+    pub on_fetch: OnFetch,
     pub version: u16,
     pub space: SpaceId,
     pub note: &'static str,
@@ -77,6 +91,7 @@ impl Default for Behaviour {
         Self {
             on_hello,
             on_frame,
+            on_fetch: OnFetch::Send,
             version: protocol::VERSION,
             space: SPACE,
             note: "",
@@ -171,6 +186,16 @@ impl Encoder {
 
     pub async fn sees_hello(&mut self) -> Hello {
         self.sees(|seen| if let Seen::Hello(hello) = seen { Some(hello.clone()) } else { None }).await
+    }
+
+    /// Whether one of the things that reached the encoder since is this.
+    pub fn saw(&mut self, mut wanted: impl FnMut(&Seen) -> bool) -> bool {
+        while let Ok(seen) = self.seen.try_recv() {
+            if wanted(&seen) {
+                return true;
+            }
+        }
+        false
     }
 
     pub fn saw_nothing(&mut self) -> bool {
@@ -284,18 +309,32 @@ impl Fake {
         }
     }
 
-    async fn fetch(self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {
+    async fn fetch(mut self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {
         let request: FetchRequest = expect_msg(&mut recv, MAX_FETCH_REQUEST_BYTES).await?;
         self.report.try_send(Seen::Fetch(request)).unwrap();
-        let found = self.behaves.borrow().releases.get(&request.release).cloned();
+        let (on_fetch, found) = {
+            let behaviour = self.behaves.borrow();
+            (behaviour.on_fetch, behaviour.releases.get(&request.release).cloned())
+        };
         let Some((bytes, signature)) = found else {
             let refused = FetchReplyMsg::refused(FetchCode::Unknown, "never heard of it");
             return write_msg(&mut send, &refused, MAX_FETCH_REPLY_BYTES).await;
         };
         let total = u32::try_from(bytes.len()).unwrap();
-        let reply = FetchReplyMsg::Found { total, signature };
-        write_msg(&mut send, &reply, MAX_FETCH_REPLY_BYTES).await?;
-        send.write_all(&bytes[request.offset as usize..]).await?;
+        let total = if let OnFetch::Claim(total) = on_fetch { total } else { total };
+        write_msg(&mut send, &FetchReplyMsg::Found { total, signature }, MAX_FETCH_REPLY_BYTES).await?;
+        let bytes = &bytes[request.offset as usize..];
+        match on_fetch {
+            OnFetch::Send | OnFetch::Claim(_) => send.write_all(bytes).await?,
+            OnFetch::EndAfter(some) => send.write_all(&bytes[..some]).await?,
+            OnFetch::HoldAfter(some) => {
+                send.write_all(&bytes[..some]).await?;
+                if self.behaves.wait_for(|behaviour| behaviour.on_fetch != on_fetch).await.is_err() {
+                    return Ok(());
+                }
+                send.write_all(&bytes[some..]).await?;
+            }
+        }
         let _ = send.finish();
         Ok(())
     }
