@@ -9,14 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fixtures::ALWAYS;
-use protocol::limits::{
-    MAX_CONTROL_BYTES, MAX_FETCH_REPLY_BYTES, MAX_FETCH_REQUEST_BYTES, MAX_FRAME_BYTES,
-    MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES,
-};
+use protocol::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
 use protocol::{
-    AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, FetchCode, FetchReplyMsg, FetchRequest,
-    FrameHeader, FrameReplyMsg, Goodbye, GoodbyeReason, GridShape, HeadReport, Hello, InputSize, Pong,
-    RefuseCode, Refused, RejectCode, ReleaseId, ServerTimings, SessionLimits, SpaceId, Welcome,
+    AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, FetchRequest, FrameHeader, FrameReplyMsg,
+    Goodbye, GoodbyeReason, GridShape, HeadReport, Hello, InputSize, Pong, RefuseCode, Refused, RejectCode,
+    ReleaseId, ServerTimings, SessionLimits, SpaceId, Welcome,
 };
 use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
 use shared::embedding::to_wire;
@@ -25,6 +22,10 @@ use shared::wire::{MsgReader, WireError, expect_msg, read_exact_limited, write_m
 use tokio::sync::{mpsc, watch};
 
 use crate::agent_pki::Pki;
+
+mod fetch;
+
+pub use fetch::OnFetch;
 
 /// Far more than anything here takes: reached only when something hangs.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -49,19 +50,6 @@ pub enum OnFrame {
     /// Only the first attempt of each frame.
     DropOnce(DropReason),
     Reject(RejectCode, &'static str),
-}
-
-/// What to do with a fetch of a release.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum OnFetch {
-    /// All of it.
-    Send,
-    /// So many bytes, and the rest when the behaviour changes.
-    HoldAfter(usize),
-    /// So many bytes, and then the stream ends as if they were all.
-    EndAfter(usize),
-    /// All of it, under this length.
-    Claim(u32),
 }
 
 /// How the encoder behaves from now on.
@@ -307,36 +295,6 @@ impl Fake {
                 }
             }
         }
-    }
-
-    async fn fetch(mut self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {
-        let request: FetchRequest = expect_msg(&mut recv, MAX_FETCH_REQUEST_BYTES).await?;
-        self.report.try_send(Seen::Fetch(request)).unwrap();
-        let (on_fetch, found) = {
-            let behaviour = self.behaves.borrow();
-            (behaviour.on_fetch, behaviour.releases.get(&request.release).cloned())
-        };
-        let Some((bytes, signature)) = found else {
-            let refused = FetchReplyMsg::refused(FetchCode::Unknown, "never heard of it");
-            return write_msg(&mut send, &refused, MAX_FETCH_REPLY_BYTES).await;
-        };
-        let total = u32::try_from(bytes.len()).unwrap();
-        let total = if let OnFetch::Claim(total) = on_fetch { total } else { total };
-        write_msg(&mut send, &FetchReplyMsg::Found { total, signature }, MAX_FETCH_REPLY_BYTES).await?;
-        let bytes = &bytes[request.offset as usize..];
-        match on_fetch {
-            OnFetch::Send | OnFetch::Claim(_) => send.write_all(bytes).await?,
-            OnFetch::EndAfter(some) => send.write_all(&bytes[..some]).await?,
-            OnFetch::HoldAfter(some) => {
-                send.write_all(&bytes[..some]).await?;
-                if self.behaves.wait_for(|behaviour| behaviour.on_fetch != on_fetch).await.is_err() {
-                    return Ok(());
-                }
-                send.write_all(&bytes[some..]).await?;
-            }
-        }
-        let _ = send.finish();
-        Ok(())
     }
 
     async fn frame(mut self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {
