@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-swap fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-heads bench-swap fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench-encoder: packages-needed ## frames a second beside ONNX Runtime's and PyTo
 bench-train: packages-needed ## training steps a second beside PyTorch's; PYTHON=one with torch, else .venv is made
 	@PYTHON=$$(sh tests/peers/setup.sh) && export PYTHON && \
 		cargo bench --locked -p dc-encoder --bench train
+
+bench-heads: packages-needed ## 1 to 1000 heads on one embedding: time and memory a head, time to load them
+	@cargo bench --locked -p tests --bench heads
 
 bench-swap: packages-needed ## from publishing a head to its first answer, and what swaps cost frames; SWAPS=10000
 	cargo build --release --locked -p edge-agent

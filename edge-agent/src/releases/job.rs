@@ -29,8 +29,8 @@ pub(super) enum Ended {
 pub(super) struct Job {
     pub(super) head: String,
     pub(super) release: ReleaseId,
-    /// Of the connection it comes over.
-    pub(super) connection: usize,
+    /// The connection it comes over, counted.
+    pub(super) connection: u64,
     task: JoinHandle<Result<Arc<Loaded>, Ended>>,
 }
 
@@ -41,8 +41,8 @@ impl Drop for Job {
 }
 
 impl Job {
-    pub(super) fn start(head: String, errand: Errand) -> Self {
-        let (release, connection) = (errand.case.release, errand.session.connection().stable_id());
+    pub(super) fn start(head: String, connection: u64, errand: Errand) -> Self {
+        let release = errand.case.release;
         Self { head, release, connection, task: tokio::spawn(errand.run()) }
     }
 

@@ -93,8 +93,10 @@ pub struct Keeper {
     /// What answers, by head.
     loaded: BTreeMap<String, Arc<Loaded>>,
     session: Option<Session>,
-    /// The connection over which nothing more is fetched.
-    spent: Option<usize>,
+    /// Connections so far.
+    connections: u64,
+    /// The one over which nothing more is fetched.
+    spent: Option<u64>,
     job: Option<Job>,
     events: mpsc::Receiver<Event>,
     reports: mpsc::Sender<HeadReport>,
@@ -124,6 +126,7 @@ impl Keeper {
             state,
             loaded: BTreeMap::new(),
             session: None,
+            connections: 0,
             spent: None,
             job: None,
             events,
@@ -235,12 +238,12 @@ impl Keeper {
         }
         if self.job.is_none()
             && let (Some(session), Some((head, release))) = (&self.session, gets.first())
-            && self.spent != Some(session.connection().stable_id())
+            && self.spent != Some(self.connections)
         {
             tracing::info!(head = head.as_str(), release = release.short(), "getting a release");
             let (store, session) = (Arc::clone(&self.store), session.clone());
             let case = self.case(*release, Some(head), Origin::Wire);
-            self.job = Some(Job::start((*head).clone(), Errand { store, session, case }));
+            self.job = Some(Job::start((*head).clone(), self.connections, Errand { store, session, case }));
         }
     }
 

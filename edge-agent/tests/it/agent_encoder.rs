@@ -9,14 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fixtures::ALWAYS;
-use protocol::limits::{
-    MAX_CONTROL_BYTES, MAX_FETCH_REPLY_BYTES, MAX_FETCH_REQUEST_BYTES, MAX_FRAME_BYTES,
-    MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES,
-};
+use protocol::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
 use protocol::{
-    AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, FetchCode, FetchReplyMsg, FetchRequest,
-    FrameHeader, FrameReplyMsg, Goodbye, GoodbyeReason, GridShape, HeadReport, Hello, InputSize, Pong,
-    RefuseCode, Refused, RejectCode, ReleaseId, ServerTimings, SessionLimits, SpaceId, Welcome,
+    AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, FetchRequest, FrameHeader, FrameReplyMsg,
+    Goodbye, GoodbyeReason, GridShape, HeadReport, Hello, InputSize, Pong, RefuseCode, Refused, RejectCode,
+    ReleaseId, ServerTimings, SessionLimits, SpaceId, Welcome,
 };
 use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
 use shared::embedding::to_wire;
@@ -25,6 +22,10 @@ use shared::wire::{MsgReader, WireError, expect_msg, read_exact_limited, write_m
 use tokio::sync::{mpsc, watch};
 
 use crate::agent_pki::Pki;
+
+mod fetch;
+
+pub use fetch::OnFetch;
 
 /// Far more than anything here takes: reached only when something hangs.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -56,6 +57,7 @@ pub enum OnFrame {
 pub struct Behaviour {
     pub on_hello: OnHello,
     pub on_frame: OnFrame,
+    pub on_fetch: OnFetch,
     pub version: u16,
     pub space: SpaceId,
     pub note: &'static str,
@@ -77,6 +79,7 @@ impl Default for Behaviour {
         Self {
             on_hello,
             on_frame,
+            on_fetch: OnFetch::Send,
             version: protocol::VERSION,
             space: SPACE,
             note: "",
@@ -171,6 +174,16 @@ impl Encoder {
 
     pub async fn sees_hello(&mut self) -> Hello {
         self.sees(|seen| if let Seen::Hello(hello) = seen { Some(hello.clone()) } else { None }).await
+    }
+
+    /// Whether one of the things that reached the encoder since is this.
+    pub fn saw(&mut self, mut wanted: impl FnMut(&Seen) -> bool) -> bool {
+        while let Ok(seen) = self.seen.try_recv() {
+            if wanted(&seen) {
+                return true;
+            }
+        }
+        false
     }
 
     pub fn saw_nothing(&mut self) -> bool {
@@ -282,22 +295,6 @@ impl Fake {
                 }
             }
         }
-    }
-
-    async fn fetch(self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {
-        let request: FetchRequest = expect_msg(&mut recv, MAX_FETCH_REQUEST_BYTES).await?;
-        self.report.try_send(Seen::Fetch(request)).unwrap();
-        let found = self.behaves.borrow().releases.get(&request.release).cloned();
-        let Some((bytes, signature)) = found else {
-            let refused = FetchReplyMsg::refused(FetchCode::Unknown, "never heard of it");
-            return write_msg(&mut send, &refused, MAX_FETCH_REPLY_BYTES).await;
-        };
-        let total = u32::try_from(bytes.len()).unwrap();
-        let reply = FetchReplyMsg::Found { total, signature };
-        write_msg(&mut send, &reply, MAX_FETCH_REPLY_BYTES).await?;
-        send.write_all(&bytes[request.offset as usize..]).await?;
-        let _ = send.finish();
-        Ok(())
     }
 
     async fn frame(mut self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {

@@ -1,111 +1,8 @@
-//! Heads that reach a running agent: pushed, refused, taken off, and there again after a kill.
+//! Heads that reach a running agent: pushed, swapped, rolled back, and there again after a kill.
 
-use std::path::PathBuf;
-
-use protocol::{EncoderToAgentMsg, HeadReport, ReleaseId, SpaceId, Wanted};
-use shared::head::{InputSpec, Manifest};
-use shared::release::{Assignment, FORMAT, KeyRing, KeyRole, RingKey, Share, SigningKey, digest, sign_head};
-use tokio::process::Command;
-
-use crate::agent_encoder::{Behaviour, Encoder, Seen};
-use crate::agent_pki::Pki;
-use crate::agent_process::{Agent, bare, frames, head, manifest};
-
-const NAME: &str = "frame-number";
-
-/// Keys, and a box that trusts them.
-struct Operator {
-    pki: Pki,
-    root: SigningKey,
-    heads: SigningKey,
-    assignments: SigningKey,
-    source: PathBuf,
-}
-
-impl Operator {
-    fn new() -> Self {
-        let (pki, root) = (Pki::new(), SigningKey::generate());
-        let source = frames(&pki, 3000);
-        let operator =
-            Self { pki, root, heads: SigningKey::generate(), assignments: SigningKey::generate(), source };
-        let keys = operator.pki.path();
-        std::fs::write(keys.join("root.pub"), operator.root.public().to_string()).unwrap();
-        std::fs::write(keys.join("key-ring"), operator.ring(1, false)).unwrap();
-        operator
-    }
-
-    fn ring(&self, version: u64, revoked: bool) -> Vec<u8> {
-        let entry = |name: &str, key: &SigningKey, role, revoked| RingKey {
-            name: name.into(),
-            key: key.public(),
-            role,
-            revoked,
-        };
-        let keys = vec![
-            entry("heads-1", &self.heads, KeyRole::Heads, revoked),
-            entry("assignments-1", &self.assignments, KeyRole::Assignments, false),
-        ];
-        KeyRing { format: FORMAT, version, keys }.sign(&self.root).unwrap()
-    }
-
-    /// A head file, as the encoder has it.
-    fn publish(&self, encoder: &Encoder, manifest: &Manifest) -> (ReleaseId, Vec<u8>) {
-        let bytes = std::fs::read(head(&self.pki, manifest)).unwrap();
-        let (release, signature) = (digest(&bytes), sign_head(&bytes, &self.heads));
-        encoder.behave(|behaviour| {
-            behaviour.releases.insert(release, (bytes.clone(), signature));
-        });
-        (release, bytes)
-    }
-
-    fn wants(&self, counter: u64, release: ReleaseId) -> EncoderToAgentMsg {
-        let assignment = Assignment {
-            format: FORMAT,
-            channel: format!("{NAME}@stable").parse().unwrap(),
-            counter,
-            release,
-            fallback: None,
-            cameras: vec!["*".parse().unwrap()],
-            share: Share::WHOLE,
-            promotion: None,
-            rollback: false,
-        };
-        let assignment = assignment.sign(&self.assignments).unwrap();
-        EncoderToAgentMsg::Wanted(Wanted { assignment, share: 1000 })
-    }
-
-    fn store(&self) -> PathBuf {
-        self.pki.path().join("store")
-    }
-
-    fn agent(&self, encoder: &Encoder) -> Command {
-        let mut command = bare(["run", "--fps", "20", "--server", &encoder.server()]);
-        command.arg("--source").arg(&self.source);
-        command.arg("--identity").arg(self.pki.camera("plaza-1"));
-        command.arg("--heads-dir").arg(self.store());
-        command.arg("--release-root").arg(self.pki.path().join("root.pub"));
-        command
-    }
-}
-
-fn unit(unit: &str) -> Manifest {
-    let mut manifest = manifest(NAME);
-    manifest.output.unit = unit.into();
-    manifest
-}
-
-async fn report(encoder: &mut Encoder, mut wanted: impl FnMut(&HeadReport) -> bool) -> HeadReport {
-    encoder
-        .sees(|seen| match seen {
-            Seen::Head(report) if wanted(report) => Some(report.clone()),
-            _ => None,
-        })
-        .await
-}
-
-fn push(encoder: &Encoder, message: EncoderToAgentMsg) {
-    encoder.behave(|behaviour| behaviour.push.push(message));
-}
+use crate::agent_encoder::{Behaviour, Encoder, OnFetch, Seen};
+use crate::agent_operator::{Operator, push, report, unit};
+use crate::agent_process::{Agent, is_answer, large_head, overflowing_head};
 
 #[tokio::test]
 async fn a_pushed_release_answers_and_is_there_after_a_kill() {
@@ -117,9 +14,7 @@ async fn a_pushed_release_answers_and_is_there_after_a_kill() {
     std::fs::write(operator.store().join("fetching").join(first.to_string()), &bytes[..100]).unwrap();
     let mut agent = Agent::spawn(&mut operator.agent(&encoder));
     push(&encoder, operator.wants(1, first));
-    let offset =
-        encoder.sees(|seen| if let Seen::Fetch(fetch) = seen { Some(fetch.offset) } else { None }).await;
-    assert_eq!(offset, 100, "it goes on where it stopped");
+    assert_eq!(fetched(&mut encoder).await, 100, "it goes on where it stopped");
     let active = report(&mut encoder, |report| report.active == Some(first)).await;
     assert_eq!(
         (active.channel.as_str(), active.counter, active.error.as_str()),
@@ -133,9 +28,7 @@ async fn a_pushed_release_answers_and_is_there_after_a_kill() {
     agent.until(|line| line["release"] == second.short().as_str()).await;
     agent.signal("KILL");
     let finished = agent.finish().await;
-    let answers = finished.lines.iter().filter(|line| line["stale"] == false);
-    let seqs: Vec<_> = answers.map(|line| line["seq"].as_u64().unwrap()).collect();
-    assert!(seqs.windows(2).all(|pair| pair[0] != pair[1]), "no frame is answered by two");
+    assert_each_answered_once(&finished.lines);
 
     encoder.behave(|behaviour| behaviour.push = vec![operator.wants(1, first)]);
     let mut agent = Agent::spawn(&mut operator.agent(&encoder));
@@ -144,58 +37,93 @@ async fn a_pushed_release_answers_and_is_there_after_a_kill() {
     assert!(replayed.error.contains("it is a replay") && replayed.active == Some(second), "{replayed:?}");
 }
 
-/// Pushes a good release and then one that `spoil` spoils; what the agent says about it.
-async fn refused(spoil: impl FnOnce(&Operator, &Encoder) -> ReleaseId) -> HeadReport {
+#[tokio::test]
+async fn a_fetch_goes_on_where_the_connection_broke() {
+    let operator = Operator::new();
+    let behaviour = Behaviour { on_fetch: OnFetch::HoldAfter(300_000), ..Behaviour::default() };
+    let mut encoder = Encoder::start(&operator.pki, behaviour);
+    let bytes = std::fs::read(large_head(&operator.pki, &unit("large"))).unwrap();
+    let release = operator.publish_bytes(&encoder, &bytes);
+    let _agent = Agent::spawn(&mut operator.agent(&encoder));
+    push(&encoder, operator.wants(1, release));
+    assert_eq!(fetched(&mut encoder).await, 0);
+    let part = operator.store().join("fetching").join(release.to_string());
+    Agent::wrote(&part, 262_144).await;
+    let socket = encoder.stop().await;
+    let mut encoder = Encoder::start_on(socket, &operator.pki, Behaviour::default(), protocol::ALPN);
+    assert_eq!(operator.publish_bytes(&encoder, &bytes), release);
+    let offset = fetched(&mut encoder).await;
+    assert!((262_144..=300_000).contains(&offset), "at {offset}, without being told again");
+    report(&mut encoder, |report| report.active == Some(release)).await;
+}
+
+#[tokio::test]
+async fn an_older_release_comes_back_only_when_that_is_meant() {
+    let operator = Operator::new();
+    let mut encoder = Encoder::start(&operator.pki, Behaviour::default());
+    let [first, second] = ["first", "second"].map(|name| operator.publish(&encoder, &unit(name)).0);
+    let _agent = Agent::spawn(&mut operator.agent(&encoder));
+    push(&encoder, operator.wants(1, first));
+    report(&mut encoder, |report| report.active == Some(first)).await;
+    push(&encoder, operator.wants(2, second));
+    report(&mut encoder, |report| report.active == Some(second)).await;
+    push(&encoder, operator.wants(3, first));
+    let refused = report(&mut encoder, |report| !report.error.is_empty()).await;
+    assert!(refused.error.contains("was replaced before"), "{refused:?}");
+    assert_eq!((refused.active, refused.counter), (Some(second), 2));
+    push(&encoder, operator.assigns(4, first, true));
+    let back = report(&mut encoder, |report| report.active == Some(first)).await;
+    assert_eq!((back.counter, back.error.as_str()), (4, ""));
+}
+
+#[tokio::test]
+async fn of_a_thousand_pushes_in_a_row_the_last_one_answers() {
+    let operator = Operator::new();
+    let mut encoder = Encoder::start(&operator.pki, Behaviour::default());
+    let mut agent = Agent::spawn(&mut operator.agent(&encoder));
+    encoder.sees_frame().await;
+    let releases: Vec<_> = (0..1000).map(|n| operator.publish(&encoder, &unit(&n.to_string())).0).collect();
+    let pushes: Vec<_> =
+        (1..).zip(&releases).map(|(counter, release)| operator.wants(counter, *release)).collect();
+    encoder.behave(|behaviour| behaviour.push = pushes);
+    let last = *releases.last().unwrap();
+    let active = report(&mut encoder, |report| report.active == Some(last)).await;
+    assert_eq!((active.counter, active.error.as_str()), (1000, ""));
+    agent.until(|line| line["release"] == last.short().as_str()).await;
+    agent.signal("TERM");
+    let finished = agent.finish().await;
+    assert_each_answered_once(&finished.lines);
+}
+
+#[tokio::test]
+async fn a_release_that_fails_on_frames_is_taken_off_and_not_fetched_again() {
     let operator = Operator::new();
     let mut encoder = Encoder::start(&operator.pki, Behaviour::default());
     let (good, _) = operator.publish(&encoder, &unit("good"));
-    let _agent = Agent::spawn(&mut operator.agent(&encoder));
+    let bad = std::fs::read(overflowing_head(&operator.pki, &unit("bad"))).unwrap();
+    let bad = operator.publish_bytes(&encoder, &bad);
+    let mut agent = Agent::spawn(&mut operator.agent(&encoder));
     push(&encoder, operator.wants(1, good));
     report(&mut encoder, |report| report.active == Some(good)).await;
-    let bad = spoil(&operator, &encoder);
+    // Whoever answers frame 2 and later: the bad one cannot.
+    agent.until(|line| line["seq"].as_u64() >= Some(2)).await;
     push(&encoder, operator.wants(2, bad));
-    let report = report(&mut encoder, |report| report.failed == Some(bad)).await;
-    assert_eq!((report.active, report.wanted), (Some(good), Some(bad)), "the last good one stays");
-    report
+    let off = report(&mut encoder, |report| report.failed == Some(bad)).await;
+    assert_eq!((off.active, off.wanted), (Some(good), Some(bad)));
+    assert!(off.error.contains("taken off after it ran"), "{off:?}");
+    agent.answer().await;
+    encoder.behave(|behaviour| behaviour.push.push(operator.wants(2, bad)));
+    agent.answer().await;
+    assert!(!encoder.saw(|seen| matches!(seen, Seen::Fetch(_))), "nor is it tried in a loop");
 }
 
-#[tokio::test]
-async fn a_corrupted_release_leaves_the_good_one() {
-    let report = refused(|operator, encoder| {
-        let (bad, _) = operator.publish(encoder, &unit("bad"));
-        encoder.behave(|behaviour| {
-            behaviour.releases.entry(bad).and_modify(|(bytes, _)| *bytes.last_mut().unwrap() ^= 1);
-        });
-        bad
-    });
-    assert!(report.await.error.contains("changed or cut"));
+async fn fetched(encoder: &mut Encoder) -> u32 {
+    encoder.sees(|seen| if let Seen::Fetch(fetch) = seen { Some(fetch.offset) } else { None }).await
 }
 
-#[tokio::test]
-async fn a_release_for_another_space_leaves_the_good_one() {
-    let report = refused(|operator, encoder| {
-        let input = InputSpec { space: SpaceId([9; 32]).to_string(), dim: 4, grid: None };
-        operator.publish(encoder, &Manifest { input, ..unit("bad") }).0
-    });
-    assert!(report.await.error.contains("was trained on embedding space"));
-}
-
-#[tokio::test]
-async fn a_release_of_a_revoked_key_leaves_the_good_one() {
-    let report = refused(|operator, encoder| {
-        push(encoder, EncoderToAgentMsg::KeyRing { document: operator.ring(2, true) });
-        operator.publish(encoder, &unit("bad")).0
-    });
-    assert!(report.await.error.contains("was revoked"));
-}
-
-#[tokio::test]
-async fn a_full_disk_leaves_the_good_one() {
-    let report = refused(|operator, encoder| {
-        let (bad, _) = operator.publish(encoder, &unit("bad"));
-        let part = operator.store().join("fetching").join(bad.to_string());
-        std::os::unix::fs::symlink("/dev/full", part).unwrap();
-        bad
-    });
-    assert!(report.await.error.contains("No space left"));
+/// From the first answer on, each frame is answered by one release.
+fn assert_each_answered_once(lines: &[serde_json::Value]) {
+    let answers = lines.iter().filter(|line| is_answer(line));
+    let seqs: Vec<_> = answers.map(|line| line["seq"].as_u64().unwrap()).collect();
+    assert!(!seqs.is_empty() && seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seqs:?}");
 }

@@ -1,7 +1,7 @@
-//! Everything a live run needs: certificates, footage, embeddings, two heads, a running server.
+//! Everything a live run needs: certificates, footage, embeddings, two signed heads, a running server.
 //!
 //! ```text
-//! pki, footage ─► embeddings of a released model ─► heads ─► serve ─► (edge-agent)
+//! pki, footage ─► embeddings of a released model ─► heads ─► signatures ─► serve ─► (edge-agent)
 //! ```
 
 use std::{
@@ -55,6 +55,8 @@ pub fn demo_model() -> PathBuf {
 pub struct Prepared {
     /// Folder of certificates.
     pub pki: PathBuf,
+    /// Folder of the keys that signed the heads.
+    pub keys: PathBuf,
     /// Folder of the model.
     pub model: PathBuf,
     /// Labels of the training frames.
@@ -72,7 +74,7 @@ pub struct Prepared {
 /// # Errors
 /// The first command that failed, with what it printed.
 pub fn prepare(dir: &Path, options: &Options) -> anyhow::Result<Prepared> {
-    let mut steps = Steps::new(5);
+    let mut steps = Steps::new(6);
     let pki = dir.join("pki");
     let model = options.model.clone();
     steps.run("certificates: an authority, a server, a camera (mutual TLS)", 0, |_| {
@@ -95,8 +97,13 @@ pub fn prepare(dir: &Path, options: &Options) -> anyhow::Result<Prepared> {
         ])
     })?;
     let heads = train(&mut steps, dir, &embeddings, &training_list)?;
+    let keys = dir.join("keys");
+    steps.run("signatures: a box runs those heads only that a key of its ring signed", 0, |_| {
+        sign(&keys, &heads)
+    })?;
     Ok(Prepared {
         pki,
+        keys,
         model,
         training: dataset::read(&training_list)?,
         truth: dataset::read(&live)?,
@@ -157,6 +164,14 @@ fn train(steps: &mut Steps, dir: &Path, embeddings: &Path, labels: &Path) -> any
     Ok(heads)
 }
 
+fn sign(keys: &Path, heads: &[PathBuf]) -> anyhow::Result<()> {
+    command(&["keys", "init", "--dir", &shown(keys)])?;
+    for head in heads {
+        command(&["head", "sign", &shown(head), "--keys", &shown(keys)])?;
+    }
+    Ok(())
+}
+
 impl Prepared {
     /// Folder of the camera's certificate.
     pub fn identity(&self) -> PathBuf {
@@ -208,8 +223,7 @@ impl Prepared {
         for head in &self.heads {
             args.extend(["--head".to_owned(), shown(head)]);
         }
-        // They were trained a moment ago, on this machine.
-        args.push("--allow-unsigned".to_owned());
+        args.extend(["--release-root".to_owned(), shown(&self.keys.join("root.pub"))]);
         args.extend(extra.iter().map(|&arg| arg.to_owned()));
         Running::start("edge-agent", args, &dir.join("edge-agent.log"))
     }

@@ -27,7 +27,6 @@ impl Shop {
         let (prepared, first) = small_setup(dir, FRAMES);
         drop(first);
         let shown = |name: &str| dir.join(name).display().to_string();
-        dc(&["keys", "init", "--dir", &shown("keys")]);
         for args in [["--operator", "ann"], ["--camera", "gate"]] {
             dc(&["pki", "issue", "--dir", prepared.pki.to_str().unwrap(), args[0], args[1]]);
         }
@@ -76,11 +75,10 @@ impl Shop {
 
     fn agent(&self) -> Agent {
         let source = live_list(&self.prepared);
-        let [store, root] = ["store", "keys/root.pub"].map(|name| self.dir.join(name).display().to_string());
-        let extra = ["--source", &source, "--fps", "1", "--deadline", "1m"];
-        let pushed = ["--heads-dir", &store, "--release-root", &root];
+        let store = self.dir.join("store").display().to_string();
+        let extra = ["--source", &source, "--fps", "1", "--deadline", "1m", "--heads-dir", &store];
         let bare = Prepared { heads: Vec::new(), ..self.prepared.clone() };
-        Agent::start(&bare, &self.dir, &self.server.address, &[&extra[..], &pushed].concat())
+        Agent::start(&bare, &self.dir, &self.server.address, &extra)
     }
 }
 

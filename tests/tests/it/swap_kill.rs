@@ -31,7 +31,7 @@ impl Registry {
             prepare(dir, &Options { model: demo_model(), training_frames: 40, live_frames: 1 }).unwrap();
         let args = ["pki", "issue", "--dir", prepared.pki.to_str().unwrap(), "--operator", "ann"];
         process::run("dc-encoder", args).unwrap();
-        let keys = KeyFolder::init(&dir.join("keys")).unwrap();
+        let keys = KeyFolder::open(&prepared.keys).unwrap();
         let address = format!("127.0.0.1:{}", ports::lasting());
         Self { prepared, keys, dir: dir.to_owned(), address }
     }

@@ -18,6 +18,7 @@ const NO_ROOT: &str =
 impl Keeper {
     pub(super) fn up(&mut self, session: Session) {
         self.session = Some(session);
+        self.connections += 1;
         plan::forgive(&mut self.state, &BTreeMap::new(), &[Until::Connection, Until::Ring]);
         self.report_all();
     }

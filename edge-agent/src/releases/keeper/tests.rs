@@ -142,8 +142,8 @@ async fn a_power_cut_at_any_change_of_the_disk_leaves_the_old_or_the_new() {
             "what was said to run is there, after {cuts} changes"
         );
         assert!(keeper.gate.trust.as_ref().unwrap().ring().version >= ring, "a ring went back");
-        assert!(!heard || keeper.state.channels.values().all(|channel| channel.seen.counter == 5));
-        assert!(!heard || !keeper.state.channels.is_empty(), "a counter went back");
+        let counter = keeper.state.channels.values().next().map(|channel| channel.seen.counter);
+        assert!(!heard || counter == Some(5), "a counter went back");
         keeper.command(world.install(&second)).await.unwrap();
         assert_eq!(active(&keeper), Some(new), "and it goes on from there");
         if installed.is_ok() && heard && ring == 2 {
