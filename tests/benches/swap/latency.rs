@@ -23,7 +23,7 @@ const BAD: Shape = Shape {
     seed: 1,
 };
 
-/// What the disk takes to keep something, on both sides together about ten times for a head: the rest is ours.
+/// What the disk takes to keep something, on both sides together about a dozen times for a head: the rest is ours.
 fn disk(dir: &Path) -> anyhow::Result<()> {
     let mut file = File::create(dir.join("disk"))?;
     let mut times = Vec::new();
