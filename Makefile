@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,13 @@ bench-shapes: packages-needed ## patch size against frame size on DATA=DIR: one 
 	@for shape in $(SHAPES); do echo "== $$shape steps"; \
 		$(BIN)/dc-encoder evaluate --data $(call quote,$(DATA)) --preset dc-encoder/benches/shapes/$${shape%:*}.json \
 			--steps $${shape#*:} --labels 100,300 --out $(call quote,$(or $(OUT),eval-out))/$${shape%:*} || exit 1; done
+
+bench-heads: packages-needed ## 1 to 1000 heads on one embedding: time and memory a head, time to load them
+	@cargo bench --locked -p tests --bench heads
+
+bench-swap: packages-needed ## from publishing a head to its first answer, and what swaps cost frames; SWAPS=10000
+	cargo build --release --locked -p edge-agent
+	@SWAPS=$(or $(SWAPS),10000) cargo bench --locked -p tests --bench swap
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
 	cd protocol && mkdir -p fuzz/corpus/decode && \

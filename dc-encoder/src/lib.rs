@@ -3,7 +3,7 @@
 //! ```text
 //! pki ─► session ─► decode ─► batch ─► backend (model) ─► session
 //! pretrain ─► calibrate ─► embed ─► heads::train ─► evaluate
-//! keys ─► signed heads
+//! keys ─► signed heads ─► operate ─► registry ─► session
 //! ```
 
 pub mod backend;
@@ -16,8 +16,10 @@ pub mod evaluate;
 pub mod heads;
 pub mod keys;
 pub mod model;
+pub mod operate;
 pub mod parity;
 pub mod pki;
 pub mod pretrain;
+pub mod registry;
 pub mod serve;
 pub mod session;

@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
@@ -10,6 +10,7 @@ use shared::telemetry;
 
 use crate::check::{self, Unusable};
 use crate::config::{Config, Settings};
+use crate::releases::local;
 use crate::run;
 
 const EXAMPLES: &str = "\
@@ -45,8 +46,79 @@ enum Command {
     Run(Options),
     /// Say what is in place, what is not, and what to do about it
     Check(Options),
+    /// See and change the heads of the agent that runs on this box, with or without a server
+    Heads(HeadsArgs),
     /// Print a config file with every key explained
     ExampleConfig,
+}
+
+#[derive(Debug, clap::Args)]
+struct HeadsArgs {
+    #[command(subcommand)]
+    action: HeadsAction,
+
+    /// The running agent's folder of heads
+    #[arg(long, env = "FTH_HEADS_DIR", value_name = "DIR", global = true)]
+    heads_dir: Option<PathBuf>,
+
+    /// The running agent's configuration, for its heads_dir
+    #[arg(long, short, env = "FTH_CONFIG", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum HeadsAction {
+    /// What answers, what is wanted, and what did not work
+    List,
+    /// Run a head file from now on; its signature is FILE.sig
+    Install {
+        /// The head file
+        file: PathBuf,
+    },
+    /// Run the release before; the present one is not taken again until another is published
+    Rollback {
+        /// Name of the head
+        head: String,
+    },
+    /// Keep the present release, whatever is published
+    Pin {
+        /// Name of the head
+        head: String,
+    },
+    /// Follow the channel again
+    Unpin {
+        /// Name of the head
+        head: String,
+    },
+}
+
+impl HeadsArgs {
+    /// Asks the agent.
+    async fn run(self) -> local::Reply {
+        let file = self.config.as_deref().map(Config::load).transpose().map_err(|error| error.to_string())?;
+        let dir = self.heads_dir.or_else(|| file.and_then(|file| file.heads_dir));
+        let dir = dir.ok_or("which agent? Name its folder of heads: --heads-dir DIR, or --config FILE")?;
+        let command = match self.action {
+            HeadsAction::List => local::Command::List,
+            HeadsAction::Rollback { head } => local::Command::Rollback { head },
+            HeadsAction::Pin { head } => local::Command::Pin { head },
+            HeadsAction::Unpin { head } => local::Command::Unpin { head },
+            HeadsAction::Install { file } => install(&file)?,
+        };
+        local::ask(&dir, command).await
+    }
+}
+
+/// Reads a head file and its signature, if there is one: whether it is needed is for the agent to say.
+fn install(path: &Path) -> Result<local::Command, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let size = std::fs::metadata(path).map_err(failed)?.len();
+    if size > protocol::limits::MAX_RELEASE_BYTES.into() {
+        return Err(format!("{} has {size} bytes: this is no head file", path.display()));
+    }
+    let file = std::fs::read(path).map_err(failed)?;
+    let signature = std::fs::read(shared::release::signature_path(path)).ok();
+    Ok(local::Command::Install { file, signature })
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,6 +183,17 @@ fn dispatch(command: Command, warning: Option<String>) -> ExitCode {
     let (options, checking) = match command {
         Command::Run(options) => (options, false),
         Command::Check(options) => (options, true),
+        Command::Heads(args) => {
+            return block_on(async {
+                match args.run().await {
+                    Ok(text) => {
+                        print(&text);
+                        ExitCode::SUCCESS
+                    }
+                    Err(error) => failed(1, &error),
+                }
+            });
+        }
         Command::ExampleConfig => {
             print(crate::config::EXAMPLE);
             return ExitCode::SUCCESS;
@@ -186,7 +269,7 @@ mod tests {
     fn keys(line: &str) -> Config {
         match args(line).unwrap().0.command {
             Command::Run(options) | Command::Check(options) => options.keys,
-            Command::ExampleConfig => panic!("no keys"),
+            Command::ExampleConfig | Command::Heads(_) => panic!("no keys"),
         }
     }
 

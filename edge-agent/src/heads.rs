@@ -1,16 +1,26 @@
 //! The loaded heads: every embedding goes to every head.
 //!
 //! ```text
-//! files ─► load, self-test ─► HeadSet ─► (swapped as a whole) ─► answer(embedding) ─► one result per head
+//! files, releases ─► load, self-test ─► HeadSet ─► (swapped as a whole) ─► answer(embedding) ─► one result per head
+//!                                                                             └─► Tally of each release
 //! ```
+//! A frame takes one [`HeadSet`] for all its way: a swap happens between two frames, never within one.
+
+mod guard;
+mod tally;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use protocol::SpaceId;
-use shared::head::{Head, HeadError, Input, LoadError, Prediction, SpaceMismatch};
+use protocol::{ReleaseId, SpaceId};
+use shared::head::{Head, HeadError, Input, LoadError, OutputKind, Prediction, SpaceMismatch};
+use tokio::sync::Notify;
+
+pub use guard::{Panicked, guarded};
+pub use tally::{Counts, Tally};
 
 use crate::sinks::HeadInfo;
 
@@ -44,6 +54,26 @@ pub enum HeadsError {
         /// What the manifest says.
         space: String,
     },
+    /// The head's code failed in its self-test.
+    #[error("{}: its self-test failed badly: {source}; please report this", path.display())]
+    Panicked {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: Panicked,
+    },
+    /// The self-test took too long, each time.
+    #[error(
+        "{}: its self-test took {took:?}, more than its {budget:?} a frame; use a smaller head, or raise head_budget", path.display()
+    )]
+    Slow {
+        /// The file.
+        path: PathBuf,
+        /// The fastest of a few.
+        took: Duration,
+        /// What a head may take.
+        budget: Duration,
+    },
 }
 
 /// What one head made of a frame.
@@ -64,6 +94,9 @@ pub enum NoAnswer {
     /// The head failed.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// The head's code failed.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
 }
 
 /// A frame's embedding as it came back.
@@ -77,15 +110,27 @@ pub struct Embedding {
     pub tokens: Option<Vec<f32>>,
 }
 
-/// One head and what lines say about it.
+/// What a head may take for one frame unless the configuration says otherwise; real ones take microseconds to a few
+/// milliseconds.
+pub const USUAL_BUDGET: Duration = Duration::from_millis(250);
+
+/// Self-tests of which the fastest counts: a busy machine is not the head's fault.
+const TIMED: usize = 3;
+
+/// One release of a head, and how it does.
 #[derive(Debug)]
 pub struct Loaded {
     /// Name, release, unit and classes.
     pub info: Arc<HeadInfo>,
+    /// Which release it is.
+    pub release: ReleaseId,
     /// The space it reads.
     pub space: SpaceId,
     /// The head itself.
     pub head: Head,
+    /// What it answered since it was loaded.
+    pub tally: Tally,
+    budget: Duration,
 }
 
 impl Loaded {
@@ -93,10 +138,25 @@ impl Loaded {
     ///
     /// # Errors
     /// [`HeadsError`] naming the file.
-    pub fn load(path: &Path) -> Result<Self, HeadsError> {
-        let head = Head::load(path)?;
-        head.self_test()
-            .map_err(|source| HeadsError::SelfTest { path: path.to_owned(), source: Box::new(source) })?;
+    pub fn load(path: &Path, budget: Duration) -> Result<Self, HeadsError> {
+        Self::tested(Head::load(path)?, path, budget)
+    }
+
+    /// Reads and checks a head file's bytes; `path` is used in messages.
+    ///
+    /// # Errors
+    /// [`HeadsError::Load`].
+    pub fn read(bytes: &[u8], path: &Path) -> Result<Head, HeadsError> {
+        let inside = |source| LoadError::InFile { path: path.to_owned(), source: Box::new(source) };
+        Ok(Head::from_bytes(bytes).map_err(inside)?)
+    }
+
+    /// Runs a head's self-test.
+    ///
+    /// # Errors
+    /// [`HeadsError`] naming the file.
+    pub fn tested(head: Head, path: &Path, budget: Duration) -> Result<Self, HeadsError> {
+        self_test(&head, path, budget)?;
         let manifest = head.manifest();
         let space = manifest
             .input
@@ -109,33 +169,71 @@ impl Loaded {
             unit: manifest.output.unit.clone(),
             classes: manifest.output.kind.classes().to_vec(),
         };
-        Ok(Self { info: Arc::new(info), space, head })
+        let release = head.release().parse().expect("a head's release is 64 hexadecimal digits");
+        let tally = Tally::new(matches!(manifest.output.kind, OutputKind::Circular { .. }));
+        Ok(Self { info: Arc::new(info), release, space, head, tally, budget })
+    }
+
+    /// Runs the head on a frame. Whatever happens in it, the agent goes on.
+    fn run(&self, embedding: &Embedding) -> Result<Prediction, NoAnswer> {
+        self.head.check_space(&embedding.space).inspect_err(|_| self.tally.other_space())?;
+        let input = Input { embedding: &embedding.embedding, tokens: embedding.tokens.as_deref() };
+        let start = Instant::now();
+        let result = match guarded(|| self.head.run(&input)) {
+            Ok(result) => result.map_err(NoAnswer::from),
+            Err(panicked) => Err(NoAnswer::from(panicked)),
+        };
+        let took = start.elapsed();
+        self.tally.count(&result, (took > self.budget).then_some((took, self.budget)));
+        result
     }
 }
 
+fn self_test(head: &Head, path: &Path, budget: Duration) -> Result<(), HeadsError> {
+    let mut fastest = Duration::MAX;
+    for _ in 0..TIMED {
+        let start = Instant::now();
+        let path = || path.to_owned();
+        guarded(|| head.self_test())
+            .map_err(|source| HeadsError::Panicked { path: path(), source })?
+            .map_err(|source| HeadsError::SelfTest { path: path(), source: Box::new(source) })?;
+        fastest = fastest.min(start.elapsed());
+        if fastest <= budget {
+            return Ok(());
+        }
+    }
+    Err(HeadsError::Slow { path: path.to_owned(), took: fastest, budget })
+}
+
 /// Heads that answer together.
-#[derive(Debug, Default)]
-pub struct HeadSet(Vec<Loaded>);
+#[derive(Debug, Default, Clone)]
+pub struct HeadSet(Vec<Arc<Loaded>>);
 
 impl HeadSet {
+    /// These heads.
+    #[must_use]
+    pub fn of(heads: Vec<Arc<Loaded>>) -> Self {
+        Self(heads)
+    }
+
     /// Loads head files; all or none.
     ///
     /// # Errors
     /// [`HeadsError`] for the first file that cannot be used.
-    pub fn load(paths: &[PathBuf]) -> Result<Self, HeadsError> {
+    pub fn load(paths: &[PathBuf], budget: Duration) -> Result<Self, HeadsError> {
         let mut set = Self::default();
         for path in paths {
-            let loaded = Loaded::load(path)?;
-            if set.0.iter().any(|other| other.head.release() == loaded.head.release()) {
+            let loaded = Loaded::load(path, budget)?;
+            if set.0.iter().any(|other| other.release == loaded.release) {
                 return Err(HeadsError::Twice { path: path.clone(), release: loaded.info.release.clone() });
             }
-            set.0.push(loaded);
+            set.0.push(Arc::new(loaded));
         }
         Ok(set)
     }
 
     /// The heads, in the order they were named.
-    pub fn iter(&self) -> impl Iterator<Item = &Loaded> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Loaded>> {
         self.0.iter()
     }
 
@@ -155,34 +253,52 @@ impl HeadSet {
     /// Runs every head. One that fails does not keep the others from answering.
     #[must_use]
     pub fn answer(&self, embedding: &Embedding) -> Vec<Outcome> {
-        let input = Input { embedding: &embedding.embedding, tokens: embedding.tokens.as_deref() };
-        let run = |loaded: &Loaded| -> Result<Prediction, NoAnswer> {
-            loaded.head.check_space(&embedding.space)?;
-            Ok(loaded.head.run(&input)?)
-        };
-        self.0.iter().map(|loaded| Outcome { head: Arc::clone(&loaded.info), result: run(loaded) }).collect()
+        let outcome =
+            |loaded: &Arc<Loaded>| Outcome { head: Arc::clone(&loaded.info), result: loaded.run(embedding) };
+        self.0.iter().map(outcome).collect()
+    }
+
+    /// Whether a head has failed so often that its release should go.
+    #[must_use]
+    pub fn in_trouble(&self) -> bool {
+        self.0.iter().any(|loaded| loaded.tally.in_trouble())
     }
 }
 
 /// The current set. It is replaced as a whole, between two frames.
 #[derive(Debug, Default)]
-pub struct Heads(ArcSwap<HeadSet>);
+pub struct Heads {
+    set: ArcSwap<HeadSet>,
+    trouble: Notify,
+}
 
 impl Heads {
     /// Starts with `set`.
     #[must_use]
     pub fn new(set: HeadSet) -> Self {
-        Self(ArcSwap::from_pointee(set))
+        Self { set: ArcSwap::from_pointee(set), trouble: Notify::new() }
     }
 
     /// The set now; it stays as it is while the caller holds it.
     #[must_use]
     pub fn current(&self) -> Arc<HeadSet> {
-        self.0.load_full()
+        self.set.load_full()
     }
 
     /// Takes `set` for all frames answered from now on.
     pub fn replace(&self, set: HeadSet) {
-        self.0.store(Arc::new(set));
+        self.set.store(Arc::new(set));
+    }
+
+    /// A frame was answered by `set`: wakes whoever waits for trouble, if there is some.
+    pub fn answered(&self, set: &HeadSet) {
+        if set.in_trouble() {
+            self.trouble.notify_one();
+        }
+    }
+
+    /// Waits until a head of the current set has failed too often. Cancel-safe.
+    pub async fn trouble(&self) {
+        self.trouble.notified().await;
     }
 }

@@ -12,6 +12,7 @@ pub mod heads;
 pub mod latest;
 pub mod ledger;
 pub mod memory;
+pub mod releases;
 pub mod run;
 pub mod sinks;
 pub mod uplink;

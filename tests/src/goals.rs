@@ -1,4 +1,4 @@
-//! What `make size` and `make soak` were meant to reach, and whether they did.
+//! What `make size`, `make soak` and `make bench-heads` were meant to reach, and whether they did.
 
 /// Prints one goal. A goal that is missed is a finding, not a failure: only what could not be measured is an error.
 pub fn goal(what: &str, wanted: &str, measured: &str, met: bool) {

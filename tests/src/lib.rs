@@ -9,6 +9,7 @@ pub mod answers;
 pub mod demo;
 pub mod goals;
 pub mod hls;
+pub mod link;
 pub mod plaza;
 pub mod ports;
 pub mod process;

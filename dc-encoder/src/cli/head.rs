@@ -1,4 +1,4 @@
-//! `dc-encoder head …`: train heads from embeddings and labels, sign them, and look into head files.
+//! `dc-encoder head …`: train heads from embeddings and labels, sign and publish them, and look into head files.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::{Subcommand, ValueEnum};
 use shared::head::{Grid, Head, Kind, Likeness, Manifest, MapShape, OutputKind, Task};
 
-use super::{ablate, compare, eval, sign};
+use super::{ablate, compare, eval, release, sign, status};
 use crate::embed::EmbeddingsFile;
 use crate::heads::report::{digits, held_out_words, task_name};
 use crate::heads::{KindChoice, Labels, Options, Rows, listed, save, train};
@@ -35,6 +35,16 @@ pub enum Command {
     Sign(sign::SignArgs),
     /// Check a head file against its signature, the key ring and its self-test
     Verify(sign::VerifyArgs),
+    /// Publish a signed head to a channel: connected cameras fetch it, check it and swap to it
+    Publish(release::PublishArgs),
+    /// Go back to an earlier release of a channel, by a new signed assignment
+    Rollback(release::RollbackArgs),
+    /// Steer a canary: hold, resume, abort, promote
+    Rollout(release::RolloutArgs),
+    /// Where channels stand, and how each camera does with its heads
+    Status(status::StatusArgs),
+    /// Who changed what in a registry folder, and when
+    Audit(status::AuditArgs),
     /// Print what a head file says about itself, and run its self-test
     Inspect {
         /// The head file
@@ -106,6 +116,11 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Ablate(args) => ablate::run(&args)?,
         Command::Sign(args) => sign::sign(&args)?,
         Command::Verify(args) => sign::verify(&args)?,
+        Command::Publish(args) => release::publish(args)?,
+        Command::Rollback(args) => release::roll_back(&args)?,
+        Command::Rollout(args) => release::roll_out(&args)?,
+        Command::Status(args) => status::status(&args)?,
+        Command::Audit(args) => status::audit(&args)?,
         Command::Inspect { file, keys } => {
             let head = Head::load(&file)?;
             print!("{}", inspect(&head, std::fs::metadata(&file)?.len()));

@@ -14,8 +14,10 @@ pub mod keys;
 pub mod model;
 pub mod pki;
 pub mod pretrain;
+pub mod release;
 pub mod serve;
 pub mod sign;
+pub mod status;
 
 /// The encoder server: serves embeddings over QUIC, trains heads, issues certificates.
 #[derive(Debug, Parser)]
@@ -44,7 +46,7 @@ enum Command {
     Reconstruct(pretrain::ReconstructArgs),
     /// Embed a folder or list of frames into one file
     Embed(embed::Args),
-    /// Train, score, compare, sign and inspect heads
+    /// Train, score, compare, sign, publish and inspect heads
     #[command(subcommand)]
     Head(head::Command),
     /// Measure what few labels are worth on a folder of frames, from embedding to verdict

@@ -28,6 +28,12 @@ pub struct Args {
     /// Folder with the server's certificate and the revocation list, from `dc-encoder pki init`
     #[arg(long, env = "FTH_PKI", value_name = "DIR")]
     pki: Option<PathBuf>,
+    /// Folder of the registry of head releases, made when it is not there
+    #[arg(long, env = "FTH_REGISTRY", value_name = "DIR")]
+    registry: Option<PathBuf>,
+    /// Public root key that releases are verified through (root.pub); needed when the registry is new
+    #[arg(long, env = "FTH_RELEASE_ROOT", value_name = "FILE")]
+    release_root: Option<PathBuf>,
     /// Address and UDP port; port 0 takes a free one and says which
     #[arg(long, env = "FTH_LISTEN", value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -168,9 +174,12 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     if !args.set.is_empty() {
         config = with_keys(args.config.as_deref(), &args.set)?;
     }
-    let Args { model, pki, listen, device, backend, precision, ready_file, .. } = args;
+    let Args { model, pki, registry, release_root, listen, device, backend, precision, ready_file, .. } =
+        args;
     config.model = model.or(config.model);
     config.pki = pki.or(config.pki);
+    config.registry = registry.or(config.registry);
+    config.release_root = release_root.or(config.release_root);
     config.listen = listen.unwrap_or(config.listen);
     config.device = device.unwrap_or(config.device);
     config.backend = backend.unwrap_or(config.backend);

@@ -94,7 +94,7 @@ pub(super) fn in_words(file: &Path, keys: Option<&Path>) -> String {
 }
 
 /// A head that passes its self-test, and its bytes.
-fn load(file: &Path) -> anyhow::Result<(Head, Vec<u8>)> {
+pub(super) fn load(file: &Path) -> anyhow::Result<(Head, Vec<u8>)> {
     // Checks the size before anything is read.
     let head = Head::load(file)?;
     head.self_test()?;

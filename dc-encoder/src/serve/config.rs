@@ -26,6 +26,10 @@ pub struct Config {
     pub model: Option<PathBuf>,
     /// The folder with the server's certificate, key, the authority's certificate and the revocation list.
     pub pki: Option<PathBuf>,
+    /// The folder of the registry of head releases; without one the server knows of none.
+    pub registry: Option<PathBuf>,
+    /// File with the public root key that releases are verified through; needed when the registry is new.
+    pub release_root: Option<PathBuf>,
     /// `auto`, `cpu` or `cuda:N`.
     pub device: String,
     /// `auto`, `cpu` (this program's own path) or `candle`.
@@ -48,6 +52,8 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)),
             model: None,
             pki: None,
+            registry: None,
+            release_root: None,
             device: "auto".to_owned(),
             backend: Engine::default(),
             precision: Precision::default(),

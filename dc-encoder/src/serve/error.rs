@@ -26,6 +26,9 @@ pub enum ServeError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The registry cannot be opened.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {why}; {}", remedy(why, *address))]
     Bind {

@@ -25,10 +25,12 @@ use crate::backend::{Backend, BackendInfo};
 use crate::batch::driver::{self, Driver};
 use crate::batch::{Counts, Pipeline, Settings};
 use crate::decode;
+use crate::registry::Registrar;
 use crate::session::{self, Context, Live};
 
 pub mod config;
 mod error;
+mod registry;
 
 pub use config::Config;
 pub use error::ServeError;
@@ -44,6 +46,9 @@ const UNPROVEN_CONNECTIONS: usize = 32;
 /// the agent's side. 1 MiB is what a link of 80 Mbit/s and 100 ms holds.
 const MIN_RECEIVE_WINDOW_BYTES: u32 = 1 << 20;
 
+/// Releases that one agent may fetch at one time.
+const FETCHES: u32 = 2;
+
 /// How long the end of a connection may take to reach the agents.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -57,6 +62,7 @@ pub struct ServerHandle {
     local_addr: SocketAddr,
     stop: watch::Sender<bool>,
     pipeline: Arc<Pipeline>,
+    registrar: Option<Arc<Registrar>>,
     task: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -88,6 +94,7 @@ impl Server {
         let endpoint = listen(config, &tls)?;
         let local_addr = endpoint.local_addr().map_err(|why| bind_error(config.listen, why))?;
         let engine = Engine::start(config, backend, &welcome)?;
+        let registrar = registry::open(config)?;
         let (stop, draining) = watch::channel(false);
         let context = Arc::new(Context {
             welcome,
@@ -95,6 +102,7 @@ impl Server {
             pipeline: Arc::clone(&engine.pipeline),
             memory: Arc::new(Semaphore::new(kib(config.limits.frame_memory.as_u64()))),
             live: Live::new(config.limits.max_sessions, config.timeouts.silence),
+            registrar: registrar.clone(),
             revocations: tls.revocations().clone(),
             identity: tls.identity().clone(),
             clock,
@@ -108,12 +116,14 @@ impl Server {
             stop: stop.clone(),
             max_connections: config.limits.max_sessions.saturating_add(SPARE_CONNECTIONS),
             sessions: JoinSet::new(),
+            _rollouts: registrar.clone().map(registry::keep_stepping),
             _revocations: tls.revocations().watch(),
         };
         if let Some(path) = &config.ready_file {
             write_ready_file(path, local_addr)?;
         }
-        Ok(ServerHandle { local_addr, stop, pipeline, task: tokio::spawn(running.run()) })
+        let task = tokio::spawn(running.run());
+        Ok(ServerHandle { local_addr, stop, pipeline, registrar, task })
     }
 }
 
@@ -126,6 +136,11 @@ impl ServerHandle {
     /// How many frames are where.
     pub fn counts(&self) -> Counts {
         self.pipeline.counts()
+    }
+
+    /// The registry of head releases, if the server has one.
+    pub fn registrar(&self) -> Option<&Arc<Registrar>> {
+        self.registrar.as_ref()
     }
 
     /// Waits until the server ends by itself: only because its device is beyond use. Cancel-safe.
@@ -230,6 +245,7 @@ struct Running {
     stop: watch::Sender<bool>,
     max_connections: usize,
     sessions: JoinSet<()>,
+    _rollouts: Option<registry::Rollouts>,
     _revocations: WatchGuard,
 }
 
@@ -333,9 +349,9 @@ fn name(text: &str) -> String {
 }
 
 fn listen(config: &Config, tls: &ServerTls) -> Result<Endpoint, ServeError> {
-    // The control stream; frames in flight; and as many again that are answered or withdrawn, whose end has
-    // not reached both sides.
-    let streams = 1 + 2 * u32::from(config.limits.max_in_flight);
+    // The control stream; frames in flight and fetches; and as many again that are answered or withdrawn, whose end
+    // has not reached both sides.
+    let streams = 1 + 2 * (u32::from(config.limits.max_in_flight) + FETCHES);
     let mut server = tls.server_config(streams)?;
     server.transport_config(Arc::new(transport(config, streams)?));
     Endpoint::server(server, config.listen).map_err(|why| bind_error(config.listen, why))

@@ -7,12 +7,14 @@ use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, Hel
 use quinn::{Connection, SendStream};
 use shared::tls::{PeerIdentity, diagnose_expired, expired};
 use shared::wire::{MsgReader, WireError};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::frame::{self, Malformed};
 use super::live::Seat;
-use super::{Context, End, write_control};
+use super::{Context, End, stream, write_control};
+use crate::registry::Snapshot;
 
 /// A session looks this often within [`Timeouts::silence`](crate::serve::config::Timeouts::silence) whether its
 /// agent was heard from.
@@ -30,6 +32,9 @@ pub(super) struct Session {
     identity: PeerIdentity,
     frames: JoinSet<Result<(), Malformed>>,
     shared: Arc<frame::Shared>,
+    /// What the registry wants, and what of it the agent was told.
+    wanted: Option<watch::Receiver<Arc<Snapshot>>>,
+    told: Arc<Snapshot>,
     /// Datagrams received when the agent was last heard from.
     datagrams: u64,
     /// When the goodbye of a draining server was sent.
@@ -45,7 +50,7 @@ impl Session {
         hello: Hello,
         (seat, identity): (Seat, PeerIdentity),
     ) -> Self {
-        let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key()));
+        let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key(), &hello.camera));
         Self {
             hello,
             connection: connection.clone(),
@@ -56,6 +61,12 @@ impl Session {
             identity,
             frames: JoinSet::new(),
             shared,
+            wanted: context.registrar.as_ref().map(|registrar| {
+                let mut wanted = registrar.watch();
+                wanted.mark_changed();
+                wanted
+            }),
+            told: Arc::default(),
             datagrams: 0,
             said_goodbye: None,
         }
@@ -95,6 +106,7 @@ impl Session {
                     Err(error) => Err(End::lost(error)),
                 },
                 Some(done) = self.frames.join_next() => on_frame_done(done),
+                () = changed(self.wanted.as_mut()) => self.push().await,
                 () = async { drop(draining.wait_for(|draining| *draining).await) },
                     if self.said_goodbye.is_none() => self.say_goodbye().await,
                 () = tokio::time::sleep_until(leaves_at.unwrap_or_else(tokio::time::Instant::now)),
@@ -112,7 +124,9 @@ impl Session {
             Ok(Some(AgentToEncoderMsg::Ping(ping))) => self.pong(ping).await,
             Ok(Some(AgentToEncoderMsg::Goodbye(goodbye))) => Err(End::new(close::OK, goodbye.to_string())),
             Ok(Some(AgentToEncoderMsg::Head(report))) => {
-                tracing::debug!(camera = %self.hello.camera, head = %report.head, "head report");
+                if let Some(registrar) = &self.context.registrar {
+                    registrar.hear(&self.hello.camera, report, jiff::Timestamp::now());
+                }
                 Ok(())
             }
             Ok(Some(AgentToEncoderMsg::Hello(_))) => Err(End::malformed("a second greeting")),
@@ -127,9 +141,31 @@ impl Session {
         write_control(&mut self.send, &pong, &self.context).await
     }
 
+    /// Tells the agent what changed since it was last told. Changes that came in between are not: the newest of each
+    /// channel is all that counts, so a slow agent never makes us hold more than one state.
+    async fn push(&mut self) -> Result<(), End> {
+        let Some(wanted) = &mut self.wanted else { return Ok(()) };
+        let next = Arc::clone(&wanted.borrow_and_update());
+        let camera = self.hello.camera.clone();
+        if let Some((_, document)) = next.ring.as_ref().filter(|ring| Some(*ring) != self.told.ring.as_ref())
+        {
+            let ring = EncoderToAgentMsg::KeyRing { document: document.clone() };
+            write_control(&mut self.send, &ring, &self.context).await?;
+        }
+        for (channel, given) in &next.channels {
+            let Some(wanted) = given.wanted(&camera) else { continue };
+            let told = self.told.channels.get(channel).and_then(|given| given.wanted(&camera));
+            if told.as_ref() != Some(&wanted) {
+                write_control(&mut self.send, &EncoderToAgentMsg::Wanted(wanted), &self.context).await?;
+            }
+        }
+        self.told = next;
+        Ok(())
+    }
+
     fn spawn(&mut self, (send, recv): (SendStream, quinn::RecvStream)) {
         let draining = self.said_goodbye.is_some();
-        self.frames.spawn(frame::serve(send, recv, Arc::clone(&self.shared), draining));
+        self.frames.spawn(stream::serve(send, recv, Arc::clone(&self.shared), draining));
     }
 
     async fn say_goodbye(&mut self) -> Result<(), End> {
@@ -151,6 +187,15 @@ impl Session {
             self.datagrams = datagrams;
             self.seat.heard(Instant::now());
         }
+    }
+}
+
+/// Waits for the next change; for ever without a registry.
+async fn changed(wanted: Option<&mut watch::Receiver<Arc<Snapshot>>>) {
+    match wanted {
+        // The registrar lives as long as the context that the session holds.
+        Some(wanted) => drop(wanted.changed().await),
+        None => std::future::pending().await,
     }
 }
 

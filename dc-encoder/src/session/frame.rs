@@ -11,9 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::limits::{MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
-use protocol::{
-    Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, ServerTimings, StreamKind, close,
-};
+use protocol::{Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, ServerTimings, close};
 use quinn::{RecvStream, SendStream, VarInt};
 use shared::embedding::{EmbeddingError, to_wire};
 use shared::wire::{WireError, expect_end, expect_msg, read_exact_limited, write_msg};
@@ -33,6 +31,8 @@ pub(super) struct Malformed(pub(super) String);
 pub(super) struct Shared {
     context: Arc<Context>,
     camera: CameraKey,
+    /// The camera's name.
+    name: String,
     /// Frames between their header and their reply.
     in_flight: Semaphore,
     tally: Tally,
@@ -48,9 +48,17 @@ struct Tally {
 }
 
 impl Shared {
-    pub(super) fn new(context: Arc<Context>, camera: CameraKey) -> Self {
+    pub(super) fn new(context: Arc<Context>, camera: CameraKey, name: &str) -> Self {
         let in_flight = Semaphore::new(context.welcome.limits.max_in_flight.into());
-        Self { context, camera, in_flight, tally: Tally::default() }
+        Self { context, camera, name: name.to_owned(), in_flight, tally: Tally::default() }
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     fn count(&self, ending: &Ending) {
@@ -92,16 +100,24 @@ impl From<FrameReplyMsg> for Ending {
     }
 }
 
-/// Serves one frame stream. `draining`: the stream was accepted after the server began to drain.
+/// A stream that never said what it is for.
+pub(super) fn abandon((mut send, mut recv): (SendStream, RecvStream), shared: &Shared) {
+    let stale = VarInt::from_u32(close::STALE);
+    shared.count(&Ending::Withdrawn);
+    let _ = recv.stop(stale);
+    let _ = send.reset(stale);
+}
+
+/// Serves one frame stream, after its first byte. `draining`: the stream was accepted after the server began to drain.
 pub(super) async fn serve(
-    mut send: SendStream,
-    mut recv: RecvStream,
+    (mut send, mut recv): (SendStream, RecvStream),
     shared: Arc<Shared>,
     draining: bool,
+    receive_by: tokio::time::Instant,
 ) -> Result<(), Malformed> {
     let stopped = send.stopped();
     let ending = tokio::select! {
-        ending = answer(&mut recv, &shared, draining) => ending,
+        ending = answer(&mut recv, &shared, draining, receive_by) => ending,
         // Nobody waits for the reply any more: dropping the other branch cancels the frame.
         _ = stopped => Ending::Withdrawn,
     };
@@ -147,10 +163,14 @@ async fn deliver(send: &mut SendStream, reply: FrameReplyMsg, within: Duration) 
     }
 }
 
-async fn answer(recv: &mut RecvStream, shared: &Shared, draining: bool) -> Ending {
+async fn answer(
+    recv: &mut RecvStream,
+    shared: &Shared,
+    draining: bool,
+    receive_by: tokio::time::Instant,
+) -> Ending {
     let context = &shared.context;
-    let receive_by = tokio::time::Instant::now() + context.timeouts.receive;
-    let header = match timeout_at(receive_by, read_header(recv)).await {
+    let header: FrameHeader = match timeout_at(receive_by, expect_msg(recv, MAX_FRAME_HEADER_BYTES)).await {
         Ok(Ok(header)) => header,
         Ok(Err(error)) if error.is_malformed() => {
             return Ending::Malformed(Malformed(format!("a frame's header: {error}")));
@@ -190,14 +210,6 @@ async fn answer(recv: &mut RecvStream, shared: &Shared, draining: bool) -> Endin
     };
     let outcome = settle(context.pipeline.submit(frame), deadline, context).await;
     reply(&header, receive, outcome, context).into()
-}
-
-async fn read_header(recv: &mut RecvStream) -> Result<FrameHeader, WireError> {
-    let kind = read_exact_limited(recv, 1, 1).await?;
-    match StreamKind::try_from(kind[0])? {
-        StreamKind::Frame => expect_msg(recv, MAX_FRAME_HEADER_BYTES).await,
-        StreamKind::Control | StreamKind::Fetch | StreamKind::Operator => Err(WireError::Trailing),
-    }
 }
 
 /// What the header alone rules out, before anything is read or allocated.

@@ -1,28 +1,42 @@
-//! The greeting: who is there, may they come in, and if not, why not.
+//! The greeting: who is there, may they come in, and if not, why not. The first stream says whether it is an agent or an
+//! operator.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use protocol::limits::MAX_CONTROL_BYTES;
 use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Hello, RefuseCode, Refused, StreamKind, close};
-use quinn::{Connection, SendStream};
+use quinn::{Connection, RecvStream, SendStream};
 use shared::tls::PeerIdentity;
 use shared::wire::{MsgReader, WireError};
 use tokio::time::{timeout, timeout_at};
 
 use super::control::Session;
 use super::live::{Newcomer, Seat};
+use super::operator::Operator;
 use super::{Context, End, admit, write_control};
+
+/// Who came.
+pub(super) enum Visitor {
+    /// An agent that was admitted.
+    Agent(Box<Session>),
+    /// Someone who asks for what operators do, on this stream. Whether they may is told there.
+    Operator(Operator, (SendStream, RecvStream)),
+}
 
 /// Reads the greeting and answers it. A refusal is delivered before the connection closes, so that the agent
 /// can print it.
-pub(super) async fn greet(connection: &Connection, context: &Arc<Context>) -> Result<Session, End> {
+pub(super) async fn greet(connection: &Connection, context: &Arc<Context>) -> Result<Visitor, End> {
     let identity =
         PeerIdentity::of(connection).map_err(|error| End::new(close::REFUSED, error.to_string()))?;
     let within = context.timeouts.hello;
     let by = tokio::time::Instant::now() + within;
     let late = |_| End::malformed(format!("no greeting within {}", humantime::format_duration(within)));
-    let (mut send, mut reader) = timeout_at(by, open_control(connection)).await.map_err(late)??;
+    let (kind, mut send, recv) = timeout_at(by, first_stream(connection)).await.map_err(late)??;
+    if kind == StreamKind::Operator {
+        return Ok(Visitor::Operator(Operator::new(connection, context, identity), (send, recv)));
+    }
+    let mut reader = MsgReader::new(recv, MAX_CONTROL_BYTES);
     let seated = match timeout_at(by, read_hello(&mut reader)).await.map_err(late)? {
         Ok(hello) => seat(connection, context, &identity, &hello).map(|seat| (hello, seat)),
         Err(error) if error.is_connection_gone() => return Err(End::of_stream(&error)),
@@ -34,22 +48,23 @@ pub(super) async fn greet(connection: &Connection, context: &Arc<Context>) -> Re
             // so does the write.
             let _ = send.set_priority(i32::MAX);
             write_control(&mut send, &EncoderToAgentMsg::Welcome(context.welcome.clone()), context).await?;
-            Ok(Session::new(connection, context, (send, reader), hello, (seat, identity)))
+            let session = Session::new(connection, context, (send, reader), hello, (seat, identity));
+            Ok(Visitor::Agent(Box::new(session)))
         }
         Err(refused) => Err(refuse(send, context, refused).await),
     }
 }
 
-/// The first stream of a connection must be its control stream.
-async fn open_control(connection: &Connection) -> Result<(SendStream, MsgReader), End> {
+/// The first stream of a connection must be an agent's control stream, or an operator's.
+async fn first_stream(connection: &Connection) -> Result<(StreamKind, SendStream, RecvStream), End> {
     let (send, mut recv) = connection.accept_bi().await.map_err(End::lost)?;
     let mut kind = [0];
     recv.read_exact(&mut kind)
         .await
         .map_err(|error| End::malformed(format!("no control stream: {error}")))?;
     match StreamKind::try_from(kind[0]) {
-        Ok(StreamKind::Control) => Ok((send, MsgReader::new(recv, MAX_CONTROL_BYTES))),
-        Ok(StreamKind::Frame | StreamKind::Fetch | StreamKind::Operator) => {
+        Ok(kind @ (StreamKind::Control | StreamKind::Operator)) => Ok((kind, send, recv)),
+        Ok(StreamKind::Frame | StreamKind::Fetch) => {
             Err(End::malformed("another stream came before the greeting"))
         }
         Err(error) => Err(End::malformed(error.to_string())),

@@ -82,6 +82,11 @@ impl Live {
         Ok(Seat { live: self.clone(), camera: camera.to_owned(), key })
     }
 
+    /// Whether the camera is connected.
+    pub(super) fn holds(&self, camera: &str) -> bool {
+        self.lock().seats.contains_key(camera)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! connection ─► greet: certificate, Hello ─► admit ─► Welcome ─► control: Ping, Goodbye
-//!                        └──── Refused ◄───────┘                  └─ frame (one task each) ─► pipeline
+//!               │        └──── Refused ◄───────┘      Wanted ◄─┘  └─ frame (one task each) ─► pipeline
+//!               │                                                 └─ fetch ◄─ registry
+//!               └─ operator: one request a stream ─► registry
 //! ```
 //! A session task owns its connection, its control stream and its frame tasks; when it ends, they end, and
 //! frames that still wait are cancelled. Nothing an agent sends reaches beyond its own session.
@@ -21,15 +23,21 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::batch::Pipeline;
+use crate::registry::{Registrar, RegistryError};
 use crate::serve::config::Timeouts;
 
 pub mod admit;
 mod control;
+mod fetch;
 mod frame;
 mod greet;
 mod live;
+mod operator;
+mod stream;
 
 pub(crate) use live::Live;
+
+use greet::Visitor;
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -41,6 +49,8 @@ pub(crate) struct Context {
     /// Memory for received JPEGs of all sessions together, in KiB.
     pub(crate) memory: Arc<Semaphore>,
     pub(crate) live: Live,
+    /// What cameras should run. `None`: this server has no registry.
+    pub(crate) registrar: Option<Arc<Registrar>>,
     pub(crate) revocations: Revocations,
     /// The server's own, to explain what becomes of connections.
     pub(crate) identity: Identity,
@@ -58,6 +68,11 @@ struct End {
 }
 
 impl Context {
+    /// The registry, where there is one.
+    fn registrar(&self) -> Result<&Registrar, RegistryError> {
+        self.registrar.as_deref().ok_or(RegistryError::None)
+    }
+
     /// For words about the connection of this peer.
     pub(crate) fn about<'a>(&'a self, peer: &'a str) -> tls::Context<'a> {
         tls::Context { identity: &self.identity, peer, now: tls::now(&*self.clock) }
@@ -89,11 +104,18 @@ impl End {
 pub(crate) async fn run(connection: Connection, context: Arc<Context>) {
     let peer = connection.remote_address();
     let end = match greet::greet(&connection, &context).await {
-        Ok(session) => {
+        Ok(Visitor::Agent(session)) => {
             tracing::info!(camera = %session.hello.camera, agent = %session.hello.agent, %peer, "connected");
             let (camera, frames) = (session.hello.camera.clone(), session.frames());
             let end = session.serve().await;
             tracing::info!(%camera, %peer, "disconnected: {}; {frames}", end.message);
+            end
+        }
+        Ok(Visitor::Operator(operator, first)) => {
+            let name = operator.name().to_owned();
+            tracing::info!(operator = name, %peer, "an operator's connection");
+            let end = operator.serve(first).await;
+            tracing::info!(operator = name, %peer, "disconnected: {}", end.message);
             end
         }
         Err(end) => {

@@ -51,7 +51,7 @@ impl World {
 }
 
 /// A small head of forty labels.
-fn head() -> Vec<u8> {
+pub fn head() -> Vec<u8> {
     let numbers: Vec<f32> = (0..160).map(|i| ((i * 37 % 101) as f32) / 50.0).collect();
     let embeddings = crate::heads::embeddings(4, numbers);
     let mut csv = "file,count\n".to_owned();

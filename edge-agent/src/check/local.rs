@@ -11,6 +11,7 @@ use super::Item;
 use crate::capture::{self, Image, Options, Shot, Stop};
 use crate::config::Settings;
 use crate::heads::{HeadSet, Loaded};
+use crate::releases::gate::Gate;
 use crate::uplink::prepare;
 
 /// A certificate that ends sooner deserves a word.
@@ -74,22 +75,32 @@ fn validity(identity: &Identity, now: Timestamp) -> Item {
 pub(super) fn heads(settings: &Settings) -> (Vec<Loaded>, Vec<Item>) {
     let mut items = Vec::new();
     let mut heads = Vec::new();
+    // Without the store, which a running agent may hold: its own ring may be newer.
+    let gate = Gate::open(settings, None);
+    if let Err(error) = &gate {
+        items.push(Item::fail("release_root", error.to_string(), ""));
+    }
     for path in &settings.heads {
-        match Loaded::load(path) {
+        match Loaded::load(path, settings.head_budget) {
             Ok(loaded) => {
                 items.extend(head(&loaded, settings));
+                if let Ok(Err(error)) = gate.as_ref().map(|gate| gate.check_file(path, &loaded)) {
+                    items.push(Item::fail("head", error.to_string(), ""));
+                }
                 heads.push(loaded);
             }
             Err(error) => items.push(Item::fail("head", error.to_string(), "train or copy it again")),
         }
     }
-    if settings.heads.is_empty() {
+    if settings.heads.is_empty() && settings.heads_dir.is_none() {
         items.push(Item::warn(
             "head",
             "none: frames are sent, but nothing is answered",
             "name some: --head FILE",
         ));
-    } else if let (true, Err(error)) = (heads.len() == settings.heads.len(), HeadSet::load(&settings.heads)) {
+    } else if let (true, Err(error)) =
+        (heads.len() == settings.heads.len(), HeadSet::load(&settings.heads, settings.head_budget))
+    {
         items.push(Item::fail("head", error.to_string(), ""));
     }
     (heads, items)

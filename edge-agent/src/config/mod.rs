@@ -24,6 +24,10 @@ source = "/dev/video0"                 # or rtsp://…, https://….m3u8, a vide
 servers = ["encoder-1.example:4433", "encoder-2.example:4433"] # tried in this order
 identity = "identity"                 # folder with ca.pem, cert.pem, key.pem
 heads = ["people.head", "hour.head"]  # every embedding goes to every head
+allow_unsigned = false                # true: heads of this box's own need no signature; pushed ones always do
+heads_dir = "store"                   # folder for pushed and installed heads; without it nothing is pushed here
+release_root = "root.pub"             # says whose heads may run: copy root.pub and key-ring from `dc-encoder keys init`
+head_budget = "250ms"                 # a head that takes longer for frame after frame is replaced by the one before
 fps = 2.0                             # frames a second to take; default: what the source gives
 embedding = "f16"                     # on the wire: f32, f16 or int8
 deadline = "2s"                       # a frame not answered by then is dropped
@@ -64,6 +68,31 @@ pub struct Config {
     /// Head file(s); every embedding goes to every head
     #[arg(long = "head", env = "FTH_HEADS", value_name = "FILE", value_delimiter = ',', num_args = 1..)]
     pub heads: Option<Vec<PathBuf>>,
+
+    /// Run heads of this box's own without a signature: true or false [default: false]
+    #[arg(
+        long,
+        env = "FTH_ALLOW_UNSIGNED",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub allow_unsigned: Option<bool>,
+
+    /// Folder that this agent keeps pushed and installed heads in; one for each agent
+    #[arg(long, env = "FTH_HEADS_DIR", value_name = "DIR")]
+    pub heads_dir: Option<PathBuf>,
+
+    /// The root.pub that `dc-encoder keys init` wrote, with key-ring beside it: whose heads may run here
+    #[arg(long, env = "FTH_RELEASE_ROOT", value_name = "FILE")]
+    pub release_root: Option<PathBuf>,
+
+    /// What a head may take for one frame; a release that takes longer for frame after frame goes
+    /// [default: 250ms]
+    #[arg(long, env = "FTH_HEAD_BUDGET", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub head_budget: Option<Duration>,
 
     /// Frames a second to take. Without it: what a live source gives; pictures and videos as fast as they are
     /// answered, none dropped
@@ -143,6 +172,10 @@ impl Config {
             servers: self.servers.or(below.servers),
             identity: self.identity.or(below.identity),
             heads: self.heads.or(below.heads),
+            allow_unsigned: self.allow_unsigned.or(below.allow_unsigned),
+            heads_dir: self.heads_dir.or(below.heads_dir),
+            release_root: self.release_root.or(below.release_root),
+            head_budget: self.head_budget.or(below.head_budget),
             fps: self.fps.or(below.fps),
             uplink: UplinkConfig {
                 max_width: self.uplink.max_width.or(below.uplink.max_width),
@@ -168,6 +201,8 @@ impl Config {
         };
         self.identity.iter_mut().for_each(resolve);
         self.heads.iter_mut().flatten().for_each(resolve);
+        self.heads_dir.iter_mut().for_each(resolve);
+        self.release_root.iter_mut().for_each(resolve);
         self.output.iter_mut().for_each(resolve);
         // A source without a scheme is a path (`frames/`, `walk.mp4`); with one it is left alone.
         if let Some(source) = &mut self.source
@@ -203,6 +238,10 @@ mod tests {
         assert_eq!(settings.uplink, defaults.uplink, "the example shows the defaults");
         assert_eq!(settings.max_in_flight, defaults.max_in_flight);
         assert_eq!(settings.stale_every, defaults.stale_every);
+        assert_eq!(settings.heads_dir, Some(dir.path().join("store")));
+        assert_eq!(settings.release_root, Some(dir.path().join("root.pub")));
+        assert_eq!(settings.allow_unsigned, defaults.allow_unsigned);
+        assert_eq!(settings.head_budget, defaults.head_budget);
         assert_eq!(settings.embedding, defaults.embedding);
         assert_eq!((settings.output, settings.format), (defaults.output, defaults.format));
     }

@@ -12,6 +12,7 @@ use shared::uplink::Uplink;
 use super::values::{self, Wrong};
 use super::{Config, UplinkConfig};
 use crate::capture::{SourceUri, UriError};
+use crate::heads::USUAL_BUDGET;
 
 /// Frames on the wire at once: one travels, one is decoded, one is encoded, one comes back.
 const DEFAULT_MAX_IN_FLIGHT: u16 = 4;
@@ -31,6 +32,14 @@ pub struct Settings {
     pub identity: PathBuf,
     /// Head files.
     pub heads: Vec<PathBuf>,
+    /// Heads of this box's own need no signature.
+    pub allow_unsigned: bool,
+    /// Where pushed and installed heads are kept; `None`: there are none.
+    pub heads_dir: Option<PathBuf>,
+    /// The root's public key, with the key ring beside it.
+    pub release_root: Option<PathBuf>,
+    /// What a head may take for one frame.
+    pub head_budget: Duration,
     /// Frames a second to take; `None`: what the source gives.
     pub fps: Option<f64>,
     /// What happens to a frame before it is sent.
@@ -142,6 +151,10 @@ impl Settings {
             servers: check.servers(config.servers),
             identity: check.identity(config.identity),
             heads: config.heads.unwrap_or_default(),
+            allow_unsigned: config.allow_unsigned.unwrap_or(false),
+            heads_dir: config.heads_dir,
+            release_root: config.release_root,
+            head_budget: config.head_budget.unwrap_or(USUAL_BUDGET),
             fps: check.optional("fps", config.fps, values::fps),
             uplink: check.uplink(config.uplink),
             embedding: check

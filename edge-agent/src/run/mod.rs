@@ -28,6 +28,8 @@ use crate::capture::{self, Loss, LossReceiver, Options, Pacing, Pump, Running, S
 use crate::config::Settings;
 use crate::heads::{HeadSet, Heads};
 use crate::ledger::{Dropped, Ledger, Ticket};
+use crate::releases::keeper::Port;
+use crate::releases::{self, Opened};
 use crate::sinks::{self, Event, FrameInfo, Overflow, Writer};
 use crate::uplink::dial::{Dialer, Greeting};
 use crate::uplink::link::{self, Link};
@@ -52,12 +54,14 @@ const CAPTURE_PATIENCE: Duration = Duration::from_secs(3);
 /// # Errors
 /// What kept it from starting, or ended it before the source did. Answers that came are written by then.
 pub async fn run(settings: Settings, stderr: &mut dyn Write) -> anyhow::Result<()> {
-    let heads = Arc::new(Heads::new(HeadSet::load(&settings.heads)?));
-    announce(&settings, &heads.current());
+    let opened = Opened::new(&settings)?;
+    let heads = Arc::new(Heads::new(opened.fixed(&settings)?));
     let options = Options { fps: settings.fps, ..Options::default() };
     let pacing = Pacing::of(&settings.source, settings.fps);
     let identity = Identity::load(&settings.identity)?;
     let camera = settings.camera_name(&identity)?;
+    let (releases, port) = opened.start(&settings, &camera, Arc::clone(&heads))?.unzip();
+    announce(&settings, &heads.current());
     let greeting = Greeting { instance: rand::random(), camera: camera.clone() };
     let dialer = Dialer::new(&settings.identity, identity, greeting)?;
 
@@ -67,7 +71,7 @@ pub async fn run(settings: Settings, stderr: &mut dyn Write) -> anyhow::Result<(
     let source = settings.source.clone();
     let Running { frames, losses, pump } =
         tokio::task::spawn_blocking(move || capture::start(&source, &options)).await.context("capture")??;
-    let link = start_link(dialer, &settings, Arc::clone(&heads));
+    let link = start_link(dialer, &settings, Arc::clone(&heads), port);
 
     let way = Arc::new(Way {
         camera: camera.into(),
@@ -99,7 +103,7 @@ pub async fn run(settings: Settings, stderr: &mut dyn Write) -> anyhow::Result<(
     };
     stale.abort();
     drop(sink);
-    Takedown { end, way, dispatch, losses, pump, link, writer, signals }.run(stderr).await
+    Takedown { end, way, dispatch, losses, pump, link, writer, signals, releases }.run(stderr).await
 }
 
 fn announce(settings: &Settings, heads: &HeadSet) {
@@ -124,16 +128,21 @@ fn announce(settings: &Settings, heads: &HeadSet) {
             heads.spaces().len()
         );
     }
-    if heads.iter().next().is_none() {
+    if heads.iter().next().is_none() && settings.heads_dir.is_some() {
+        tracing::info!("no heads yet: they are pushed, or installed with `edge-agent heads install`");
+    } else if heads.iter().next().is_none() {
         tracing::warn!("no heads: frames are sent, but there is nothing to answer. Name some: --head FILE");
     }
 }
 
-fn start_link(dialer: Dialer, settings: &Settings, heads: Arc<Heads>) -> Link {
+fn start_link(dialer: Dialer, settings: &Settings, heads: Arc<Heads>, releases: Option<Port>) -> Link {
+    // An encoder of another space may have heads for it, and the agent must meet it to get them.
+    let any = releases.is_some() && settings.heads.is_empty();
     let options = link::Options {
         servers: settings.servers.clone(),
         max_in_flight: settings.max_in_flight,
-        spaces: Box::new(move || heads.current().spaces()),
+        spaces: Box::new(move || if any { Vec::new() } else { heads.current().spaces() }),
+        releases,
         give_up: settings.source.is_finite(),
     };
     Link::start(dialer, options)
@@ -181,13 +190,14 @@ struct Takedown {
     link: Link,
     writer: Writer,
     signals: Signals,
+    releases: Option<releases::Running>,
 }
 
 impl Takedown {
     async fn run(mut self, stderr: &mut dyn Write) -> anyhow::Result<()> {
         self.pump.stop();
         self.finish_frames().await;
-        let Self { end, way, dispatch, losses, pump, link, writer, .. } = self;
+        let Self { end, way, dispatch, losses, pump, link, writer, releases, .. } = self;
         drop(dispatch);
         let captured = tokio::task::spawn_blocking(move || pump.finish(CAPTURE_PATIENCE)).await?;
         // Ends with the capture thread, unless that is stuck in its device.
@@ -197,6 +207,7 @@ impl Takedown {
             tracing::warn!("the capture thread is stuck: its last frames may be missing from the counts");
         }
         link.close().await;
+        drop(releases);
 
         let ledger = way.ledger.clone();
         if let Ok(captured) = captured {

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::order::Order;
 use super::stale::Latest;
 use crate::capture::{Backoff, Captured, Image, Stop};
-use crate::heads::{Embedding, Heads, Outcome};
+use crate::heads::{Embedding, HeadSet, Heads, Outcome};
 use crate::ledger::{Dropped, Ledger, Ticket};
 use crate::sinks::{Answer, Event, FrameInfo, Sink, Stages};
 use crate::uplink::frame::{Incoming, Outgoing, exchange};
@@ -63,14 +63,16 @@ impl Way {
         let info = self.info(seq, captured_at, id);
         let stages = Stages { capture: ready.saturating_duration_since(started), ..Stages::default() };
         let mut frame = Frame { info, ready, stages };
+        // One set for all of its way: what it is asked for, and who answers.
+        let heads = self.heads.current();
         let embedded = tokio::select! {
-            embedded = self.embed(&mut frame, image, in_flight) => embedded,
+            embedded = self.embed(&mut frame, image, &heads, in_flight) => embedded,
             () = self.hurry.stopped() => Err(Dropped::Shutdown),
         };
         match embedded {
             Ok(embedding) => {
                 ticket.answered();
-                self.answer(frame, embedding).await;
+                self.answer(frame, heads, embedding).await;
             }
             Err(reason) => {
                 self.latest.missed();
@@ -84,6 +86,7 @@ impl Way {
         &self,
         frame: &mut Frame,
         image: Image,
+        heads: &HeadSet,
         in_flight: InFlight,
     ) -> Result<Embedding, Dropped> {
         let start = Instant::now();
@@ -96,7 +99,7 @@ impl Way {
             pixels: ready.pixels,
             deadline: frame.ready + self.deadline,
             embedding: self.encoding,
-            tokens: self.heads.current().needs_tokens(),
+            tokens: heads.needs_tokens(),
         };
         let Incoming { embedding, send, reply, network, encoder } = self.ask(outgoing, in_flight).await?;
         let micros = |us: u32| Duration::from_micros(us.into());
@@ -167,10 +170,15 @@ impl Way {
     }
 
     /// Runs the heads and writes one line each.
-    async fn answer(&self, mut frame: Frame, embedding: Embedding) {
-        let heads = self.heads.current();
+    async fn answer(&self, mut frame: Frame, heads: Arc<HeadSet>, embedding: Embedding) {
         let start = Instant::now();
-        let outcomes = tokio::task::spawn_blocking(move || heads.answer(&embedding)).await;
+        let all = Arc::clone(&self.heads);
+        let answered = move || {
+            let outcomes = heads.answer(&embedding);
+            all.answered(&heads);
+            outcomes
+        };
+        let outcomes = tokio::task::spawn_blocking(answered).await;
         frame.stages.heads = start.elapsed();
         let outcomes = outcomes.unwrap_or_else(|error| {
             tracing::error!(seq = frame.info.seq, %error, "the heads failed: please report this");

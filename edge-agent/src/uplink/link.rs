@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use protocol::limits::MAX_CONTROL_BYTES;
-use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, Ping, SpaceId, close};
+use protocol::{
+    AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, HeadReport, Ping, SpaceId, close,
+};
 use rand::Rng;
 use shared::wire::{WireError, write_msg};
 use tokio::sync::{oneshot, watch};
@@ -23,6 +25,7 @@ use super::dial::Dialer;
 use super::failure::{Failure, Heals};
 use super::session::{Control, Session};
 use crate::config::ServerAddr;
+use crate::releases::keeper::{Event, Port};
 
 /// Keeps carriers' NAT tables open and measures the round trip.
 const PING_EVERY: Duration = Duration::from_secs(2);
@@ -58,6 +61,8 @@ pub struct Options {
     /// Ends the task when every encoder refuses for good. Before the first welcome that is always so; after
     /// it, a source that goes on for ever may live to see the encoders change.
     pub give_up: bool,
+    /// Who is told what is wanted, and says how heads do. `None`: nothing is pushed to this agent.
+    pub releases: Option<Port>,
 }
 
 /// A running link. Dropping it breaks the connection off; [`Link::close`] says goodbye first.
@@ -161,7 +166,10 @@ impl Keeper {
         self.was_up = true;
         self.candidates.welcomed(index);
         self.publish.send_replace(State::Up(session.clone()));
-        let ended = accompany(&session, control, stop).await;
+        let releases = &mut self.options.releases;
+        greet_releases(releases, &session).await;
+        let ended = accompany(&session, control, stop, releases).await;
+        tell(releases, Event::Down).await;
         if start.elapsed() >= LASTING {
             self.candidates.lasted(index);
         }
@@ -197,7 +205,12 @@ impl Keeper {
 }
 
 /// Pings, and listens, until the session ends.
-async fn accompany(session: &Session, mut control: Control, stop: &mut oneshot::Receiver<()>) -> Ended {
+async fn accompany(
+    session: &Session,
+    mut control: Control,
+    stop: &mut oneshot::Receiver<()>,
+    releases: &mut Option<Port>,
+) -> Ended {
     let mut ticks = interval(PING_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
@@ -212,13 +225,23 @@ async fn accompany(session: &Session, mut control: Control, stop: &mut oneshot::
                     heard = Instant::now();
                     tracing::debug!(id = pong.id, rtt = ?session.connection().rtt(), "pong");
                 }
-                Ok(Some(EncoderToAgentMsg::KeyRing { .. } | EncoderToAgentMsg::Wanted(_))) => {
+                Ok(Some(EncoderToAgentMsg::KeyRing { document })) => {
                     heard = Instant::now();
-                    tracing::debug!("a head is wanted here, and this agent only runs those it was started with");
+                    tell(releases, Event::KeyRing(document)).await;
+                }
+                Ok(Some(EncoderToAgentMsg::Wanted(wanted))) => {
+                    heard = Instant::now();
+                    tell(releases, Event::Wanted(wanted)).await;
                 }
                 Ok(Some(EncoderToAgentMsg::Goodbye(goodbye))) => return said_goodbye(session, &goodbye, control),
                 other => return Ended::Lost(broken(session, other)),
             },
+            report = next_report(releases) => {
+                let report = AgentToEncoderMsg::Head(report);
+                if let Err(error) = write_msg(&mut control.send, &report, MAX_CONTROL_BYTES).await {
+                    return Ended::Lost(broken(session, Err(error)));
+                }
+            }
             _ = ticks.tick() => {
                 if heard.elapsed() > SILENCE {
                     let words = format!("no sign of life from {} for {} s", session.server(), SILENCE.as_secs());
@@ -233,6 +256,32 @@ async fn accompany(session: &Session, mut control: Control, stop: &mut oneshot::
             }
         }
     }
+}
+
+/// A new connection: reports that an earlier one did not take are void, all come anew.
+async fn greet_releases(releases: &mut Option<Port>, session: &Session) {
+    if let Some(port) = releases {
+        while port.reports.try_recv().is_ok() {}
+    }
+    tell(releases, Event::Up(session.clone())).await;
+}
+
+/// Waits where the keeper is behind: then the control stream does, too.
+async fn tell(releases: &Option<Port>, event: Event) {
+    match releases {
+        // The keeper is gone only when the run ends.
+        Some(port) => drop(port.events.send(event).await),
+        None => tracing::debug!("this agent has no heads_dir, and runs those heads that it was started with"),
+    }
+}
+
+async fn next_report(releases: &mut Option<Port>) -> HeadReport {
+    if let Some(port) = releases
+        && let Some(report) = port.reports.recv().await
+    {
+        return report;
+    }
+    std::future::pending().await
 }
 
 fn said_goodbye(session: &Session, goodbye: &Goodbye, control: Control) -> Ended {

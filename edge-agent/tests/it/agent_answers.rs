@@ -123,7 +123,7 @@ async fn file_environment_and_flags_work_together() {
     let config = pki.path().join("agent.toml");
     let text = format!(
         "source = {list:?}\nservers = [{:?}]\nidentity = \"plaza-1\"\nheads = [\"frame-number.head\"]\n\
-         embedding = \"int8\"\nformat = \"text\"\n",
+         embedding = \"int8\"\nallow_unsigned = true\nformat = \"text\"\n",
         encoder.server()
     );
     std::fs::write(&config, text).unwrap();

@@ -3,7 +3,7 @@
 //! The embedding of frame `seq` is `[seq, 1, 2, 3]`: a head that weighs the first number answers with `seq`. Every
 //! number of its latent tokens is `seq`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,9 +11,9 @@ use std::time::Duration;
 use fixtures::ALWAYS;
 use protocol::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
 use protocol::{
-    AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, FrameHeader, FrameReplyMsg, Goodbye,
-    GoodbyeReason, GridShape, Hello, InputSize, Pong, RefuseCode, Refused, RejectCode, ServerTimings,
-    SessionLimits, SpaceId, Welcome,
+    AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, FetchRequest, FrameHeader, FrameReplyMsg,
+    Goodbye, GoodbyeReason, GridShape, HeadReport, Hello, InputSize, Pong, RefuseCode, Refused, RejectCode,
+    ReleaseId, ServerTimings, SessionLimits, SpaceId, Welcome,
 };
 use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
 use shared::embedding::to_wire;
@@ -22,6 +22,10 @@ use shared::wire::{MsgReader, WireError, expect_msg, read_exact_limited, write_m
 use tokio::sync::{mpsc, watch};
 
 use crate::agent_pki::Pki;
+
+mod fetch;
+
+pub use fetch::OnFetch;
 
 /// Far more than anything here takes: reached only when something hangs.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -53,6 +57,7 @@ pub enum OnFrame {
 pub struct Behaviour {
     pub on_hello: OnHello,
     pub on_frame: OnFrame,
+    pub on_fetch: OnFetch,
     pub version: u16,
     pub space: SpaceId,
     pub note: &'static str,
@@ -60,6 +65,10 @@ pub struct Behaviour {
     pub goodbye: Option<GoodbyeReason>,
     /// Its latent-token grid.
     pub grid: Option<GridShape>,
+    /// What it says about heads, one after another, on every connection.
+    pub push: Vec<EncoderToAgentMsg>,
+    /// Releases it has: bytes and signature.
+    pub releases: HashMap<ReleaseId, (Vec<u8>, Vec<u8>)>,
     /// First and last second of its certificate's validity, from the start.
     pub certificate: [i64; 2],
 }
@@ -70,12 +79,15 @@ impl Default for Behaviour {
         Self {
             on_hello,
             on_frame,
+            on_fetch: OnFetch::Send,
             version: protocol::VERSION,
             space: SPACE,
             note: "",
             max_in_flight: 8,
             goodbye: None,
             grid: None,
+            push: Vec::new(),
+            releases: HashMap::new(),
             certificate: ALWAYS,
         }
     }
@@ -86,6 +98,8 @@ impl Default for Behaviour {
 pub enum Seen {
     Hello(Hello),
     Frame(FrameHeader),
+    Head(HeadReport),
+    Fetch(FetchRequest),
     /// The agent cancelled a frame: it stopped the reply with this code.
     Stopped(Option<u64>),
     /// The agent cancelled a frame that it had not sent to its end, with this code.
@@ -162,6 +176,16 @@ impl Encoder {
         self.sees(|seen| if let Seen::Hello(hello) = seen { Some(hello.clone()) } else { None }).await
     }
 
+    /// Whether one of the things that reached the encoder since is this.
+    pub fn saw(&mut self, mut wanted: impl FnMut(&Seen) -> bool) -> bool {
+        while let Ok(seen) = self.seen.try_recv() {
+            if wanted(&seen) {
+                return true;
+            }
+        }
+        false
+    }
+
     pub fn saw_nothing(&mut self) -> bool {
         self.seen.try_recv().is_err()
     }
@@ -214,6 +238,7 @@ impl Fake {
                 // Errors are what the tests provoke: a stream that breaks is simply over.
                 let _ = match recv.read_exact(&mut kind).await {
                     Ok(()) if kind == [0] => fake.control(&connection, send, recv).await,
+                    Ok(()) if kind == [2] => fake.fetch(send, recv).await,
                     Ok(()) => fake.frame(send, recv).await,
                     Err(_) => Ok(()),
                 };
@@ -236,7 +261,13 @@ impl Fake {
             OnHello::Refuse(code, message) => EncoderToAgentMsg::Refused(Refused::new(code, message)),
         };
         write_msg(&mut send, &greeting, MAX_CONTROL_BYTES).await?;
+        let mut pushed = 0;
         loop {
+            let push = self.behaves.borrow().push.clone();
+            for message in push.iter().skip(pushed) {
+                write_msg(&mut send, message, MAX_CONTROL_BYTES).await?;
+            }
+            pushed = push.len();
             tokio::select! {
                 message = reader.next() => match message? {
                     Some(AgentToEncoderMsg::Ping(ping)) => {
@@ -246,6 +277,7 @@ impl Fake {
                     Some(AgentToEncoderMsg::Goodbye(goodbye)) => {
                         self.report.try_send(Seen::Goodbye(goodbye.reason)).unwrap();
                     }
+                    Some(AgentToEncoderMsg::Head(head)) => self.report.try_send(Seen::Head(head)).unwrap(),
                     other => {
                         connection.close(0_u32.into(), b"");
                         return if other.is_none() { Ok(()) } else { panic!("{other:?}") };

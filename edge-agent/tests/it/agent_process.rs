@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use protocol::GridShape;
 use serde_json::Value;
@@ -18,6 +19,9 @@ use tokio::sync::watch;
 
 use crate::agent_encoder::{Encoder, LIMIT, SPACE};
 use crate::agent_pki::Pki;
+
+/// Nothing tells what another process does to a file.
+const POLL: Duration = Duration::from_millis(5);
 
 /// A folder of `count` small pictures, all the same.
 pub fn frames(pki: &Pki, count: usize) -> PathBuf {
@@ -50,13 +54,37 @@ pub fn manifest(name: &str) -> Manifest {
 
 /// Writes a linear head that answers with the embedding's first number.
 pub fn head(pki: &Pki, manifest: &Manifest) -> PathBuf {
+    linear_head(pki, manifest, 1.0, 5.0)
+}
+
+/// Writes a head that passes its self-test and then, from the third frame on, has no finite answer.
+pub fn overflowing_head(pki: &Pki, manifest: &Manifest) -> PathBuf {
+    linear_head(pki, manifest, f32::MAX, 0.0)
+}
+
+fn linear_head(pki: &Pki, manifest: &Manifest, weight: f32, self_test: f32) -> PathBuf {
     let tensors = [
         ("norm.mean", vec![4], vec![0.0; 4]),
         ("norm.std", vec![4], vec![1.0; 4]),
-        ("weight", vec![1, 4], vec![1.0, 0.0, 0.0, 0.0]),
+        ("weight", vec![1, 4], vec![weight, 0.0, 0.0, 0.0]),
         ("bias", vec![1], vec![0.0]),
     ];
-    write_head(pki, manifest, tensors, &[5.0, 0.0, 0.0, 0.0])
+    write_head(pki, manifest, tensors, &[self_test, 0.0, 0.0, 0.0])
+}
+
+/// Writes a head of 394 kB that always answers 0.
+pub fn large_head(pki: &Pki, manifest: &Manifest) -> PathBuf {
+    const HIDDEN: usize = 16_384;
+    let manifest = Manifest { kind: Kind::Mlp, ..manifest.clone() };
+    let tensors = [
+        ("norm.mean", vec![4], vec![0.0; 4]),
+        ("norm.std", vec![4], vec![1.0; 4]),
+        ("fc1.weight", vec![HIDDEN, 4], vec![0.0; 4 * HIDDEN]),
+        ("fc1.bias", vec![HIDDEN], vec![0.0; HIDDEN]),
+        ("fc2.weight", vec![1, HIDDEN], vec![0.0; HIDDEN]),
+        ("fc2.bias", vec![1], vec![0.0]),
+    ];
+    write_head(pki, &manifest, tensors, &[0.0; 4])
 }
 
 /// The grid that [`token_head`] reads.
@@ -99,7 +127,7 @@ pub fn run(pki: &Pki, encoders: &[&Encoder], source: &Path) -> Command {
     let mut command = bare(["run", "--server", &servers.join(",")]);
     command.arg("--source").arg(source);
     command.arg("--identity").arg(pki.camera("plaza-1"));
-    command.arg("--head").arg(head(pki, &manifest("frame-number")));
+    command.arg("--allow-unsigned").arg("--head").arg(head(pki, &manifest("frame-number")));
     command
 }
 
@@ -177,6 +205,31 @@ impl Agent {
         let pid = self.child.id().expect("still running").to_string();
         let status = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Waits until it has this file open.
+    pub async fn opens(&self, path: &Path) {
+        let files = format!("/proc/{}/fd", self.child.id().expect("still running"));
+        let open = || {
+            let files = std::fs::read_dir(&files).into_iter().flatten().flatten();
+            files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|file| file == path)
+        };
+        let opened = async {
+            while !open() {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, opened).await.expect("never opened");
+    }
+
+    /// Waits until a file has this size.
+    pub async fn wrote(path: &Path, bytes: u64) {
+        let written = async {
+            while path.metadata().map_or(0, |file| file.len()) < bytes {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, written).await.expect("never written");
     }
 
     /// Closes the reading end of standard output, and waits for the end.

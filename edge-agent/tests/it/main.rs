@@ -4,10 +4,14 @@
 mod agent_answers;
 mod agent_certificates;
 mod agent_encoder;
+mod agent_heads;
 mod agent_link;
+mod agent_operator;
 mod agent_pki;
 mod agent_process;
 mod agent_refusals;
+mod agent_release_faults;
+mod agent_releases;
 mod capture_camera;
 mod capture_files;
 mod capture_streams;

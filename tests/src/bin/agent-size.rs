@@ -81,6 +81,9 @@ fn idle_resident(args: &Args) -> anyhow::Result<u64> {
     let mut server = prepared.serve(dir.path(), "127.0.0.1:0")?;
     let mut command = Command::new(&args.agent);
     command.args(["run", "--format", "json", "--fps", "0.01", "--camera", CAMERA]);
+    // As on a box that heads are pushed to.
+    command.arg("--release-root").arg(prepared.keys.join("root.pub"));
+    command.arg("--heads-dir").arg(dir.path().join("heads"));
     command.args(["--server", &server.address]).arg("--identity").arg(prepared.identity());
     command.arg("--source").arg(format!("list:{}", prepared.live.display()));
     for head in &prepared.heads {

@@ -1,7 +1,7 @@
-//! Everything a live run needs: certificates, footage, embeddings, two heads, a running server.
+//! Everything a live run needs: certificates, footage, embeddings, two signed heads, a running server.
 //!
 //! ```text
-//! pki, footage ─► embeddings of a released model ─► heads ─► serve ─► (edge-agent)
+//! pki, footage ─► embeddings of a released model ─► heads ─► signatures ─► serve ─► (edge-agent)
 //! ```
 
 use std::{
@@ -51,10 +51,12 @@ pub fn demo_model() -> PathBuf {
 }
 
 /// Paths of what was made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prepared {
     /// Folder of certificates.
     pub pki: PathBuf,
+    /// Folder of the keys that signed the heads.
+    pub keys: PathBuf,
     /// Folder of the model.
     pub model: PathBuf,
     /// Labels of the training frames.
@@ -72,7 +74,7 @@ pub struct Prepared {
 /// # Errors
 /// The first command that failed, with what it printed.
 pub fn prepare(dir: &Path, options: &Options) -> anyhow::Result<Prepared> {
-    let mut steps = Steps::new(5);
+    let mut steps = Steps::new(6);
     let pki = dir.join("pki");
     let model = options.model.clone();
     steps.run("certificates: an authority, a server, a camera (mutual TLS)", 0, |_| {
@@ -95,8 +97,13 @@ pub fn prepare(dir: &Path, options: &Options) -> anyhow::Result<Prepared> {
         ])
     })?;
     let heads = train(&mut steps, dir, &embeddings, &training_list)?;
+    let keys = dir.join("keys");
+    steps.run("signatures: a box runs those heads only that a key of its ring signed", 0, |_| {
+        sign(&keys, &heads)
+    })?;
     Ok(Prepared {
         pki,
+        keys,
         model,
         training: dataset::read(&training_list)?,
         truth: dataset::read(&live)?,
@@ -157,6 +164,14 @@ fn train(steps: &mut Steps, dir: &Path, embeddings: &Path, labels: &Path) -> any
     Ok(heads)
 }
 
+fn sign(keys: &Path, heads: &[PathBuf]) -> anyhow::Result<()> {
+    command(&["keys", "init", "--dir", &shown(keys)])?;
+    for head in heads {
+        command(&["head", "sign", &shown(head), "--keys", &shown(keys)])?;
+    }
+    Ok(())
+}
+
 impl Prepared {
     /// Folder of the camera's certificate.
     pub fn identity(&self) -> PathBuf {
@@ -168,6 +183,14 @@ impl Prepared {
     /// # Errors
     /// The server did not become ready; the message holds its log.
     pub fn serve(&self, dir: &Path, listen: &str) -> anyhow::Result<Server> {
+        self.serve_with(dir, listen, &[])
+    }
+
+    /// [`serve`](Self::serve) with `extra` arguments.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn serve_with(&self, dir: &Path, listen: &str, extra: &[&str]) -> anyhow::Result<Server> {
         let ready = dir.join("ready");
         let _ = std::fs::remove_file(&ready);
         let args = [
@@ -178,6 +201,7 @@ impl Prepared {
         ];
         let args =
             std::iter::once("serve".to_owned()).chain(args.into_iter().flat_map(|(k, v)| [k.to_owned(), v]));
+        let args = args.chain(extra.iter().map(|&arg| arg.to_owned()));
         let mut encoder = Running::start("dc-encoder", args, &dir.join("dc-encoder.log"))?;
         let address = encoder.wait_for_file(&ready, READY_WITHIN)?.trim().to_owned();
         Ok(Server { encoder, address })
@@ -199,6 +223,7 @@ impl Prepared {
         for head in &self.heads {
             args.extend(["--head".to_owned(), shown(head)]);
         }
+        args.extend(["--release-root".to_owned(), shown(&self.keys.join("root.pub"))]);
         args.extend(extra.iter().map(|&arg| arg.to_owned()));
         Running::start("edge-agent", args, &dir.join("edge-agent.log"))
     }

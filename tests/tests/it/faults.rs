@@ -73,7 +73,7 @@ fn without_ffmpeg_a_stream_source_names_the_package() {
         .args(["--source", "http://viewer:hunter2@127.0.0.1:9/live.m3u8"])
         .arg("--identity")
         .arg(prepared.identity())
-        .arg("--head")
+        .args(["--allow-unsigned", "--head"])
         .arg(&prepared.heads[0])
         .env("PATH", dir.path())
         .output()

@@ -7,3 +7,5 @@ mod evaluate;
 mod faults;
 mod live;
 mod main_job;
+mod swap;
+mod swap_kill;

@@ -38,7 +38,7 @@ fn json_lines_have_the_documented_keys() {
         .args(["--source", &live_list(&prepared)])
         .arg("--identity")
         .arg(prepared.identity())
-        .arg("--head")
+        .args(["--allow-unsigned", "--head"])
         .arg(&prepared.heads[0])
         .output()
         .unwrap();
@@ -74,7 +74,7 @@ fn check_finds_everything_in_order_and_names_what_is_not() {
             .args(["--source", &live_list(&prepared)])
             .arg("--identity")
             .arg(identity)
-            .arg("--head")
+            .args(["--allow-unsigned", "--head"])
             .arg(&prepared.heads[0])
             .output()
             .unwrap()

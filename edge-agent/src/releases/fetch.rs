@@ -1,0 +1,159 @@
+//! Fetches a release on a stream of its own, behind the frames, and goes on where an earlier fetch stopped.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use protocol::limits::{MAX_FETCH_REPLY_BYTES, MAX_FETCH_REQUEST_BYTES, MAX_RELEASE_BYTES};
+use protocol::{FetchCode, FetchReplyMsg, FetchRequest, ReleaseId, StreamKind};
+use quinn::RecvStream;
+use shared::wire::{WireError, expect_msg, write_msg};
+use tokio::time::timeout;
+
+use super::gate::{Gate, Origin};
+use super::state::Until;
+use super::vet::Fault;
+use crate::uplink::session::Session;
+
+/// Frames have priorities from 0 up.
+const BEHIND_FRAMES: i32 = -1;
+/// A server that sends nothing for so long has forgotten the stream; the connection's own silence shows sooner.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Bytes written to the disk at once.
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// What to fetch, and where from.
+#[derive(Debug)]
+pub struct Fetch {
+    /// The connection.
+    pub session: Session,
+    /// The release.
+    pub release: ReleaseId,
+    /// Where its bytes go.
+    pub part: PathBuf,
+    /// Whose signatures count.
+    pub gate: Gate,
+}
+
+/// What was fetched.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its signature, which was verified.
+    pub signature: Vec<u8>,
+    /// It went on from bytes that were there before.
+    pub resumed: bool,
+}
+
+/// Why nothing was fetched.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotFetched {
+    /// The link or the stream broke: what came is kept for the next connection.
+    Interrupted(String),
+    /// What is on the disk is longer than the release.
+    StartAgain,
+    /// It will not come.
+    Fault(Fault),
+}
+
+impl From<WireError> for NotFetched {
+    fn from(error: WireError) -> Self {
+        // A server that shuts down resets the stream before it ends the connection.
+        if error.is_connection_gone() || matches!(error, WireError::Reset { .. } | WireError::Stopped { .. })
+        {
+            return Self::Interrupted(error.to_string());
+        }
+        Self::Fault(Fault::new(format!("it could not be fetched: {error}"), Until::Connection))
+    }
+}
+
+impl From<io::Error> for NotFetched {
+    fn from(error: io::Error) -> Self {
+        let words = format!(
+            "it could not be written: {error}; make room, it is tried again with the next connection"
+        );
+        Self::Fault(Fault::new(words, Until::Connection))
+    }
+}
+
+impl Fetch {
+    /// Fetches all of it, or what is missing. The signature is checked before a byte of the head.
+    ///
+    /// # Errors
+    /// [`NotFetched`].
+    pub async fn run(&self) -> Result<Fetched, NotFetched> {
+        let offset = self.part.metadata().map_or(0, |part| part.len());
+        let Ok(offset) = u32::try_from(offset) else { return Err(NotFetched::StartAgain) };
+        if offset > MAX_RELEASE_BYTES {
+            return Err(NotFetched::StartAgain);
+        }
+        let (mut send, mut recv) = self.session.connection().open_bi().await.map_err(WireError::from)?;
+        // The stream is new, so its priority can be set.
+        let _ = send.set_priority(BEHIND_FRAMES);
+        send.write_all(&[StreamKind::Fetch as u8]).await.map_err(WireError::from)?;
+        let request = FetchRequest { release: self.release, offset };
+        write_msg(&mut send, &request, MAX_FETCH_REQUEST_BYTES).await?;
+        // Already stopped is the only error, and then the reply says why.
+        let _ = send.finish();
+        let reply = timeout(SILENCE, expect_msg(&mut recv, MAX_FETCH_REPLY_BYTES)).await;
+        match reply.map_err(|_| silent())?? {
+            FetchReplyMsg::Refused { code: FetchCode::Offset, .. } if offset > 0 => {
+                Err(NotFetched::StartAgain)
+            }
+            FetchReplyMsg::Refused { code, message } => {
+                Err(NotFetched::Fault(Fault::new(format!("{code}: {message}"), Until::Connection)))
+            }
+            FetchReplyMsg::Found { total, signature } => {
+                let checked = self.gate.check(self.release, Some(&signature), Origin::Wire);
+                checked.map_err(|words| NotFetched::Fault(Fault::new(words, Until::Ring)))?;
+                if offset > total {
+                    return Err(NotFetched::StartAgain);
+                }
+                self.receive(&mut recv, (total - offset) as usize).await?;
+                Ok(Fetched { signature, resumed: offset > 0 })
+            }
+        }
+    }
+
+    /// Writes what comes, which must be `missing` bytes, behind what is there.
+    async fn receive(&self, recv: &mut RecvStream, mut missing: usize) -> Result<(), NotFetched> {
+        let mut waiting = Vec::new();
+        loop {
+            let chunk = timeout(SILENCE, recv.read_chunk(WRITE_BYTES, true)).await;
+            let chunk = match chunk.map_err(|_| silent())? {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    self.append(waiting).await?;
+                    return Err(WireError::from(error).into());
+                }
+            };
+            let ended = chunk.is_none();
+            if let Some(chunk) = chunk {
+                missing = missing.checked_sub(chunk.bytes.len()).ok_or_else(|| lying("more"))?;
+                waiting.extend_from_slice(&chunk.bytes);
+            }
+            if ended || waiting.len() >= WRITE_BYTES {
+                self.append(std::mem::take(&mut waiting)).await?;
+            }
+            if ended {
+                return if missing == 0 { Ok(()) } else { Err(lying("fewer")) };
+            }
+        }
+    }
+
+    async fn append(&self, bytes: Vec<u8>) -> Result<(), NotFetched> {
+        let part = self.part.clone();
+        let write = move || OpenOptions::new().create(true).append(true).open(part)?.write_all(&bytes);
+        let written = tokio::task::spawn_blocking(write).await;
+        Ok(written.unwrap_or_else(|error| Err(io::Error::other(error)))?)
+    }
+}
+
+fn lying(what: &str) -> NotFetched {
+    NotFetched::Fault(Fault::new(format!("the server sent {what} bytes than it said"), Until::Connection))
+}
+
+fn silent() -> NotFetched {
+    let words = format!("the server sent nothing for {} s", SILENCE.as_secs());
+    NotFetched::Fault(Fault::new(words, Until::Connection))
+}
