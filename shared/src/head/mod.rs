@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod kernel;
 pub mod limits;
+mod linear;
 mod manifest;
 mod maps;
 mod network;

@@ -1,4 +1,4 @@
-//! What a head computes: small networks as candle tensors on the CPU, trees and departures as plain loops.
+//! What a head computes: small networks as candle tensors on the CPU, the others as plain loops.
 
 use candle_core::{Device, Result as CandleResult, Tensor};
 
@@ -6,6 +6,7 @@ use super::departures::Departures;
 use super::error::LoadError;
 use super::kernel::Kernel;
 use super::limits;
+use super::linear::Linear;
 use super::manifest::{Grid, Kind, Manifest, Response, Tokens};
 use super::tensors::TensorSet;
 use super::trees::Forest;
@@ -13,7 +14,7 @@ use super::trees::Forest;
 /// A head's network, every tensor checked.
 #[derive(Debug)]
 pub(super) enum Network {
-    Linear(Norm, Layer),
+    Linear(Linear),
     Mlp(Norm, Layer, Layer),
     Tokens(TokenSum),
     Trees(Forest),
@@ -55,10 +56,7 @@ impl Network {
         let dim = manifest.input.dim as usize;
         let out = manifest.output.kind.width();
         match manifest.kind {
-            Kind::Linear => {
-                let norm = tensors.norm("norm.mean", "norm.std", &[1, dim], &[dim])?;
-                Ok(Self::Linear(norm, tensors.layer("weight", "bias", out, dim)?))
-            }
+            Kind::Linear => Ok(Self::Linear(Linear::take(dim, out, tensors)?)),
             Kind::Mlp => {
                 let norm = tensors.norm("norm.mean", "norm.std", &[1, dim], &[dim])?;
                 let hidden = tensors.rows("fc1.weight", limits::MAX_DIM, &[dim])?;
@@ -83,10 +81,12 @@ impl Network {
 
     /// The network's `O` numbers for an input of the manifest's shape: an embedding, or latent tokens.
     pub(super) fn forward(&self, input: &[f32]) -> CandleResult<Vec<f32>> {
-        let row = || Tensor::from_slice(input, (1, input.len()), &Device::Cpu);
         let y = match self {
-            Self::Linear(norm, layer) => layer.forward(&norm.forward(&row()?)?)?,
-            Self::Mlp(norm, fc1, fc2) => fc2.forward(&fc1.forward(&norm.forward(&row()?)?)?.gelu_erf()?)?,
+            Self::Linear(linear) => return Ok(linear.forward(input)),
+            Self::Mlp(norm, fc1, fc2) => {
+                let row = Tensor::from_slice(input, (1, input.len()), &Device::Cpu)?;
+                fc2.forward(&fc1.forward(&norm.forward(&row)?)?.gelu_erf()?)?
+            }
             Self::Tokens(sum) => {
                 let shape = (sum.grid.tokens(), sum.grid.dim as usize);
                 sum.forward(&Tensor::from_slice(input, shape, &Device::Cpu)?)?
