@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor, Var};
-use shared::head::{Grid, Response, TensorData, respond};
+use shared::head::{Grid, Response, TensorData};
 
 use super::background::{Background, Directions};
 use super::network::{Dense, Network, Recipe, Scale, rng, sum_tokens};
@@ -74,6 +74,16 @@ impl Network for TokenNet {
         let by_row = answers.reshape((n, rows, cols, width))?.sum(2)?;
         let weighted = by_row.broadcast_mul(&self.row_weight()?)?;
         ((sum_tokens(&weighted)? * self.gain)? + self.offset)?.broadcast_add(self.bias.as_tensor())
+    }
+}
+
+/// A response to `x`, as a head file computes it.
+fn respond(x: &Tensor, response: Response) -> CandleResult<Tensor> {
+    match response {
+        Response::Identity => Ok(x.clone()),
+        Response::Relu => x.relu(),
+        // max(0, x) + ln(1 + e^−|x|): never overflows.
+        Response::Softplus => x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?,
     }
 }
 

@@ -206,7 +206,8 @@ async fn a_canary_that_soaked_without_trouble_is_promoted_within_the_signed_boun
         pinned: false,
         failed: None,
         error: String::new(),
-        active_for_ms: 5,
+        // Active since the rollout began, however short ago that is.
+        active_for_ms: 0,
         answers,
         failures: 0,
         values: Moments::default(),

@@ -83,14 +83,6 @@ pub enum LoadError {
         /// What is accepted.
         want: String,
     },
-    /// The tensor library refused.
-    #[error("head {head}: {source}")]
-    Compute {
-        /// Name of the head.
-        head: String,
-        /// The library's reason.
-        source: candle_core::Error,
-    },
 }
 
 /// Why a head gave no answer.
@@ -154,14 +146,6 @@ pub enum HeadError {
         want: f32,
         /// Allowed relative difference.
         tolerance: f64,
-    },
-    /// The tensor library refused.
-    #[error("head {head}: {source}")]
-    Compute {
-        /// Name of the head.
-        head: String,
-        /// The library's reason.
-        source: candle_core::Error,
     },
 }
 

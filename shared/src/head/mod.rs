@@ -7,12 +7,12 @@
 //! A head is read and written here, and run here, on the CPU. Training is `dc-encoder`'s.
 
 mod combine;
+mod dense;
 mod departures;
 mod error;
 mod file;
 mod kernel;
 pub mod limits;
-mod linear;
 mod manifest;
 mod maps;
 mod network;
@@ -28,6 +28,5 @@ pub use manifest::{
     OutputKind, Response, SelfTestTolerance, Task, Tokens, Trained, Trees, is_class_name,
 };
 pub use maps::{MapShape, pyramid, scales};
-pub use network::{append_rms, respond};
 pub use run::{Head, Input, Prediction, seal};
 pub use trees::NO_SECOND;

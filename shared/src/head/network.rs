@@ -1,12 +1,10 @@
-//! What a head computes: small networks as candle tensors on the CPU, the others as plain loops.
+//! What a head computes, as plain loops.
 
-use candle_core::{Device, Result as CandleResult, Tensor};
-
+use super::dense::{Layer, Norm, gelu};
 use super::departures::Departures;
 use super::error::LoadError;
 use super::kernel::Kernel;
 use super::limits;
-use super::linear::Linear;
 use super::manifest::{Grid, Kind, Manifest, Response, Tokens};
 use super::tensors::TensorSet;
 use super::trees::Forest;
@@ -14,26 +12,12 @@ use super::trees::Forest;
 /// A head's network, every tensor checked.
 #[derive(Debug)]
 pub(super) enum Network {
-    Linear(Linear),
+    Linear(Norm, Layer),
     Mlp(Norm, Layer, Layer),
     Tokens(TokenSum),
     Trees(Forest),
     Departures(Departures),
     Kernel(Kernel),
-}
-
-/// `(x − mean) / std`, with `mean` and `1 / std` of shape `[1, D]` or `[T, L]`.
-#[derive(Debug)]
-pub(super) struct Norm {
-    mean: Tensor,
-    inverse_std: Tensor,
-}
-
-/// `x · weight + bias`, with `weight [in, out]` and `bias [1, out]`.
-#[derive(Debug)]
-pub(super) struct Layer {
-    weight: Tensor,
-    bias: Tensor,
 }
 
 /// See [`Tokens`] for the formula.
@@ -44,10 +28,9 @@ pub(super) struct TokenSum {
     background: Option<Norm>,
     fc1: Layer,
     fc2: Layer,
-    /// `[T, 1]`: the row's weight repeated over its columns.
-    weight: Tensor,
-    /// `[1, O]`
-    bias: Tensor,
+    /// One for each row of the grid.
+    row_weight: Vec<f32>,
+    bias: Vec<f32>,
 }
 
 impl Network {
@@ -56,12 +39,16 @@ impl Network {
         let dim = manifest.input.dim as usize;
         let out = manifest.output.kind.width();
         match manifest.kind {
-            Kind::Linear => Ok(Self::Linear(Linear::take(dim, out, tensors)?)),
+            Kind::Linear => {
+                let norm = Norm::take(("norm.mean", "norm.std"), &[dim], tensors)?;
+                Ok(Self::Linear(norm, Layer::take(("weight", "bias"), (out, dim), tensors)?))
+            }
             Kind::Mlp => {
-                let norm = tensors.norm("norm.mean", "norm.std", &[1, dim], &[dim])?;
+                let norm = Norm::take(("norm.mean", "norm.std"), &[dim], tensors)?;
                 let hidden = tensors.rows("fc1.weight", limits::MAX_DIM, &[dim])?;
-                let fc1 = tensors.layer("fc1.weight", "fc1.bias", hidden, dim)?;
-                Ok(Self::Mlp(norm, fc1, tensors.layer("fc2.weight", "fc2.bias", out, hidden)?))
+                let fc1 = Layer::take(("fc1.weight", "fc1.bias"), (hidden, dim), tensors)?;
+                let fc2 = Layer::take(("fc2.weight", "fc2.bias"), (out, hidden), tensors)?;
+                Ok(Self::Mlp(norm, fc1, fc2))
             }
             Kind::Tokens(options) => {
                 let grid = manifest.input.grid.expect("Manifest::validate gives every token head a grid");
@@ -80,22 +67,18 @@ impl Network {
     }
 
     /// The network's `O` numbers for an input of the manifest's shape: an embedding, or latent tokens.
-    pub(super) fn forward(&self, input: &[f32]) -> CandleResult<Vec<f32>> {
-        let y = match self {
-            Self::Linear(linear) => return Ok(linear.forward(input)),
+    pub(super) fn forward(&self, input: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Linear(norm, layer) => layer.forward(&norm.forward(input)).collect(),
             Self::Mlp(norm, fc1, fc2) => {
-                let row = Tensor::from_slice(input, (1, input.len()), &Device::Cpu)?;
-                fc2.forward(&fc1.forward(&norm.forward(&row)?)?.gelu_erf()?)?
+                let hidden: Vec<f32> = fc1.forward(&norm.forward(input)).map(gelu).collect();
+                fc2.forward(&hidden).collect()
             }
-            Self::Tokens(sum) => {
-                let shape = (sum.grid.tokens(), sum.grid.dim as usize);
-                sum.forward(&Tensor::from_slice(input, shape, &Device::Cpu)?)?
-            }
-            Self::Trees(forest) => return Ok(forest.forward(input)),
-            Self::Departures(departures) => return Ok(departures.forward(input)),
-            Self::Kernel(kernel) => return Ok(kernel.forward(input).0),
-        };
-        y.flatten_all()?.to_vec1()
+            Self::Tokens(sum) => sum.forward(input),
+            Self::Trees(forest) => forest.forward(input),
+            Self::Departures(departures) => departures.forward(input),
+            Self::Kernel(kernel) => kernel.forward(input).0,
+        }
     }
 
     /// What the interval's offsets are times of: 1, or what a kernel head says of the frame.
@@ -107,94 +90,57 @@ impl Network {
     }
 }
 
-impl Norm {
-    fn forward(&self, x: &Tensor) -> CandleResult<Tensor> {
-        (x - &self.mean)? * &self.inverse_std
-    }
-}
-
-impl Layer {
-    fn forward(&self, x: &Tensor) -> CandleResult<Tensor> {
-        x.matmul(&self.weight)?.broadcast_add(&self.bias)
-    }
-}
-
 impl TokenSum {
     fn take(options: Tokens, grid: Grid, out: usize, tensors: &mut TensorSet<'_>) -> Result<Self, LoadError> {
-        let (count, dim, rows) = (grid.tokens(), grid.dim as usize, grid.rows as usize);
+        let (dim, rows) = (grid.dim as usize, grid.rows as usize);
         let background = match options.background {
-            true => Some(tensors.norm("token.mean", "token.std", &[count, dim], &[count, dim])?),
+            true => Some(Norm::take(("token.mean", "token.std"), &[grid.tokens(), dim], tensors)?),
             false => None,
         };
         let features = dim + usize::from(options.departure);
         let hidden = tensors.rows("token.fc1.weight", limits::MAX_DIM, &[features])?;
-        let fc1 = tensors.layer("token.fc1.weight", "token.fc1.bias", hidden, features)?;
-        let fc2 = tensors.layer("token.fc2.weight", "token.fc2.bias", out, hidden)?;
+        let fc1 = Layer::take(("token.fc1.weight", "token.fc1.bias"), (hidden, features), tensors)?;
+        let fc2 = Layer::take(("token.fc2.weight", "token.fc2.bias"), (out, hidden), tensors)?;
         let row_weight = tensors.values("token.row_weight", &[rows])?;
-        let per_token: Vec<f32> =
-            row_weight.iter().flat_map(|w| std::iter::repeat_n(*w, grid.cols as usize)).collect();
-        let weight = tensors.tensor(per_token, &[count, 1])?;
         let bias = tensors.values("token.bias", &[out])?;
-        let bias = tensors.tensor(bias, &[1, out])?;
-        Ok(Self { options, grid, background, fc1, fc2, weight, bias })
+        Ok(Self { options, grid, background, fc1, fc2, row_weight, bias })
     }
 
-    fn forward(&self, x: &Tensor) -> CandleResult<Tensor> {
-        let normalised = self.background.as_ref().map(|norm| norm.forward(x)).transpose()?;
-        let x = normalised.as_ref().unwrap_or(x);
-        let hidden = match self.options.departure {
-            true => self.fc1.forward(&append_rms(x)?)?,
-            false => self.fc1.forward(x)?,
-        };
-        let answers = respond(&self.fc2.forward(&hidden.gelu_erf()?)?, self.options.response)?;
-        answers.broadcast_mul(&self.weight)?.sum_keepdim(0)? + &self.bias
-    }
-}
-
-/// Appends the root mean square of the last dimension: `[…, L]` to `[…, L + 1]`.
-///
-/// # Errors
-/// The tensor library's.
-pub fn append_rms(x: &Tensor) -> CandleResult<Tensor> {
-    let last = x.rank() - 1;
-    Tensor::cat(&[x, &x.sqr()?.mean_keepdim(last)?.sqrt()?], last)
-}
-
-/// Applies a token head's response, the same when training and when serving.
-///
-/// # Errors
-/// The tensor library's.
-pub fn respond(x: &Tensor, response: Response) -> CandleResult<Tensor> {
-    match response {
-        Response::Identity => Ok(x.clone()),
-        Response::Relu => x.relu(),
-        // max(0, x) + ln(1 + e^−|x|): never overflows.
-        Response::Softplus => x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?,
-    }
-}
-
-impl TensorSet<'_> {
-    fn tensor(&self, values: Vec<f32>, shape: &[usize]) -> Result<Tensor, LoadError> {
-        Tensor::from_vec(values, shape, &Device::Cpu)
-            .map_err(|source| LoadError::Compute { head: self.head().to_owned(), source })
-    }
-
-    fn layer(&mut self, weight: &str, bias: &str, out: usize, input: usize) -> Result<Layer, LoadError> {
-        let values = self.values(weight, &[out, input])?;
-        let bias = self.values(bias, &[out])?;
-        // Stored [out, in]; transposed once here, so that the product reads it in order.
-        let mut transposed = vec![0.0; values.len()];
-        for (o, row) in values.chunks_exact(input).enumerate() {
-            for (i, value) in row.iter().enumerate() {
-                transposed[i * out + o] = *value;
+    /// The sum of the tokens' answers, each by its row's weight, for tokens `[T, L]`.
+    fn forward(&self, tokens: &[f32]) -> Vec<f32> {
+        let normalised = self.background.as_ref().map(|norm| norm.forward(tokens));
+        let tokens = normalised.as_deref().unwrap_or(tokens);
+        let (mut row, mut hidden) = (Vec::new(), Vec::new());
+        let mut sums = self.bias.clone();
+        for (at, token) in tokens.chunks_exact(self.grid.dim as usize).enumerate() {
+            row.clear();
+            row.extend_from_slice(token);
+            if self.options.departure {
+                row.push(rms(token));
+            }
+            hidden.clear();
+            hidden.extend(self.fc1.forward(&row).map(gelu));
+            let weight = self.row_weight[at / self.grid.cols as usize];
+            for (sum, answer) in sums.iter_mut().zip(self.fc2.forward(&hidden)) {
+                *sum += weight * respond(answer, self.options.response);
             }
         }
-        Ok(Layer { weight: self.tensor(transposed, &[input, out])?, bias: self.tensor(bias, &[1, out])? })
+        sums
     }
+}
 
-    fn norm(&mut self, mean: &str, std: &str, shape: &[usize], stored: &[usize]) -> Result<Norm, LoadError> {
-        let means = self.values(mean, stored)?;
-        let inverse = self.inverse(std, stored)?;
-        Ok(Norm { mean: self.tensor(means, shape)?, inverse_std: self.tensor(inverse, shape)? })
+/// Root mean square.
+fn rms(values: &[f32]) -> f32 {
+    (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt()
+}
+
+fn respond(x: f32, response: Response) -> f32 {
+    match response {
+        Response::Identity => x,
+        // Not `max`, which would turn NaN into 0.
+        Response::Relu if x < 0.0 => 0.0,
+        Response::Relu => x,
+        // max(0, x) + ln(1 + e^−|x|): never overflows.
+        Response::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
     }
 }

@@ -151,7 +151,7 @@ impl Head {
         if let Some(index) = numbers.iter().position(|x| !x.is_finite()) {
             return Err(HeadError::InputNotFinite { head: head(), input: name, index, got: numbers[index] });
         }
-        let outputs = self.forward(numbers)?;
+        let outputs = self.network.forward(numbers);
         let offsets = self.manifest.interval.map(|offsets| {
             let deviation = self.network.deviation(numbers);
             IntervalOffsets { lower: offsets.lower * deviation, upper: offsets.upper * deviation, ..offsets }
@@ -165,7 +165,7 @@ impl Head {
     /// # Errors
     /// [`HeadError::SelfTest`] with the number that came out, the one in the file, and the tolerance.
     pub fn self_test(&self) -> Result<(), HeadError> {
-        let outputs = self.forward(&self.self_test.input)?;
+        let outputs = self.network.forward(&self.self_test.input);
         let tolerance = self.manifest.self_test.tolerance;
         for (index, (got, want)) in outputs.iter().zip(&self.self_test.output).enumerate() {
             let allowed = tolerance * f64::from(want.abs()).max(1.0);
@@ -183,12 +183,6 @@ impl Head {
             }
         }
         Ok(())
-    }
-
-    fn forward(&self, input: &[f32]) -> Result<Vec<f32>, HeadError> {
-        self.network
-            .forward(input)
-            .map_err(|source| HeadError::Compute { head: self.manifest.name.clone(), source })
     }
 }
 
@@ -211,10 +205,7 @@ pub fn seal(
     tensors.insert("self_test.input".to_owned(), input);
     tensors.insert("self_test.output".to_owned(), TensorData::f32(&[out], &vec![0.0; out]));
     let draft = Head::from_bytes(&file::write(manifest, &tensors)?)?;
-    let outputs = draft
-        .network
-        .forward(&draft.self_test.input)
-        .map_err(|source| LoadError::Compute { head: manifest.name.clone(), source })?;
+    let outputs = draft.network.forward(&draft.self_test.input);
     tensors.insert("self_test.output".to_owned(), TensorData::f32(&[out], &outputs));
     let bytes = file::write(manifest, &tensors)?;
     Head::from_bytes(&bytes)?;

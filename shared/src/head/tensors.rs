@@ -81,11 +81,6 @@ impl<'a> TensorSet<'a> {
         }
     }
 
-    /// Name of the head, for messages.
-    pub(super) fn head(&self) -> &str {
-        self.head
-    }
-
     /// Numbers in the tensors that nobody claimed yet.
     pub(super) fn len(&self) -> usize {
         self.tensors.values().map(|raw| raw.numbers.len()).sum()

@@ -20,7 +20,7 @@ use tests::{
 const MAX_SIZE_MB: f64 = 5.0;
 const MAX_RESIDENT_MB: f64 = 15.0;
 /// Crates that belong to the datacenter.
-const FORBIDDEN: [&str; 4] = ["dc-encoder", "wgpu", "candle-nn", "rcgen"];
+const FORBIDDEN: [&str; 4] = ["dc-encoder", "wgpu", "candle-core", "rcgen"];
 /// The agent is idle when it has answered its first frame; its memory is watched for this long.
 const WATCH: Duration = Duration::from_secs(5);
 
