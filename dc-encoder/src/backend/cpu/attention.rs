@@ -9,7 +9,7 @@
 
 use super::Scratch;
 use super::simd::rows::{Scores, Softmax, add_scaled, pack_row, soften, unpack_row};
-use super::simd::{Block, Format, Isa, Left, MatMut, Panel, Pool, WIDTH, Words, tile};
+use super::simd::{Block, Format, Isa, LINE, Left, MatMut, Panel, Pool, WIDTH, Words, tile};
 
 /// Queries of one tile.
 const QUERIES: usize = 24;
@@ -139,8 +139,15 @@ impl Layout {
             for (key, row) in rows[..count].iter_mut().enumerate() {
                 *row = from.head(first + key, head, words);
             }
-            for (step, to) in to.chunks_exact_mut(WIDTH).enumerate() {
-                to.iter_mut().zip(&rows[..count]).for_each(|(to, row)| *to = row[step]);
+            let (steps, _) = to.as_chunks_mut::<WIDTH>();
+            // A line of words of each row at a time: it becomes a column of as many steps.
+            for (line, steps) in steps.chunks_mut(LINE).enumerate() {
+                for (key, row) in rows[..count].iter().enumerate() {
+                    match (row[line * LINE..].first_chunk::<LINE>(), steps.first_chunk_mut::<LINE>()) {
+                        (Some(row), Some(steps)) => (0..LINE).for_each(|step| steps[step][key] = row[step]),
+                        _ => steps.iter_mut().zip(&row[line * LINE..]).for_each(|(to, word)| to[key] = *word),
+                    }
+                }
             }
         }
     }
@@ -164,11 +171,12 @@ impl Layout {
             };
             let parts = first.chunks(WIDTH / 2).zip(second.chunks(WIDTH / 2));
             for (number, (first, second)) in parts.enumerate() {
-                let to = &mut to[number * panel + pair * WIDTH..][..2 * first.len()];
-                for (to, (first, second)) in to.chunks_exact_mut(2).zip(first.iter().zip(second)) {
-                    to[0] = (first & 0xffff | second << 16) & keep;
-                    to[1] = (first >> 16 | second & 0xffff_0000) & keep;
-                }
+                let (to, _) = to[number * panel + pair * WIDTH..][..2 * first.len()].as_chunks_mut::<2>();
+                let pairs = |(to, (first, second)): (&mut [u32; 2], (&u32, &u32))| {
+                    *to =
+                        [(first & 0xffff | second << 16) & keep, (first >> 16 | second & 0xffff_0000) & keep];
+                };
+                to.iter_mut().zip(first.iter().zip(second)).for_each(pairs);
             }
         }
     }
@@ -225,7 +233,7 @@ impl Tile {
                 let to = &mut scores[number * rows * WIDTH..];
                 tile(isa, queries, keys.key_panel(head, key), false, to);
             }
-            let scores = Scores { scores, rows, width: WIDTH, keys: count, scale: keys.heads.scale() };
+            let scores = Scores { scores, rows, keys: count, scale: keys.heads.scale() };
             let state = Softmax { largest: &mut self.largest, total: &mut self.total };
             let used = if first == 0 { 0 } else { keys.heads.value_panels() * rows * WIDTH };
             let sums = self.sums.floats_mut();

@@ -18,10 +18,8 @@ use super::linear::{Linear, Operand, Place, Side, Spare, Target, chunks};
 use super::network::{Block, LayerNorm, Network};
 use super::nystrom::{Grouping, Image, Nystrom};
 use super::profile::{Profile, Stage};
-use super::simd::rows::{
-    Finish, Words as How, add_scaled, finish_adding, finish_storing, finish_words, gelu, norm, pack_row,
-    unpack_row,
-};
+use super::simd::finish::{Finish, Words as How, finish_adding, finish_storing, finish_words};
+use super::simd::rows::{add_scaled, gelu, norm, pack_row, unpack_row};
 use super::simd::{Format, MatMut, Pool, Words};
 use super::{Scratch, linear};
 

@@ -75,33 +75,30 @@ impl Input {
         });
     }
 
-    /// The bytes of a patch in the order (channel, y, x).
-    fn each_byte(&self, frame: &Rgb, patch: usize, mut to: impl FnMut(usize, usize, u8)) {
-        let (top, left) = (patch / self.cols * self.patch, patch % self.cols * self.patch);
-        for channel in 0..3 {
-            for y in 0..self.patch {
-                let start = ((top + y) * self.width + left) * 3;
-                let line = &frame.data[start..start + 3 * self.patch];
-                let at = (channel * self.patch + y) * self.patch;
-                line.iter()
-                    .skip(channel)
-                    .step_by(3)
-                    .enumerate()
-                    .for_each(|(x, byte)| to(channel, at + x, *byte));
+    /// Fills the channels of a patch, each in the order (y, x), with `value(channel, byte)`.
+    fn fill<T>(&self, frame: &Rgb, patch: usize, channels: [&mut [T]; 3], value: impl Fn(usize, u8) -> T) {
+        let side = self.patch;
+        let (top, left) = (patch / self.cols * side, patch % self.cols * side);
+        for (number, channel) in channels.into_iter().enumerate() {
+            for (y, to) in channel.chunks_exact_mut(side).enumerate() {
+                let line = &frame.data[((top + y) * self.width + left) * 3..][..3 * side];
+                let (pixels, _) = line.as_chunks::<3>();
+                to.iter_mut().zip(pixels).for_each(|(to, pixel)| *to = value(number, pixel[number]));
             }
         }
     }
 
     fn patch(&self, frame: &Rgb, patch: usize, scratch: &mut Scratch, to: &mut [u32]) {
+        let channel = self.patch * self.patch;
         if self.format == Format::Int8 {
             // Pixels are bytes already: nothing is rounded.
             let last = to.len() - 2;
             (to[last], to[last + 1]) = (1f32.to_bits(), MIDDLE.to_bits());
-            let bytes = bytes_mut(&mut to[..last]);
-            return self.each_byte(frame, patch, |_, at, byte| bytes[at] = byte);
+            let channels = split(&mut bytes_mut(&mut to[..last])[..3 * channel]);
+            return self.fill(frame, patch, channels, |_, byte| byte);
         }
-        let row = &mut scratch.row[..3 * self.patch * self.patch];
-        self.each_byte(frame, patch, |channel, at, byte| row[at] = self.table[channel][usize::from(byte)]);
+        let row = &mut scratch.row[..3 * channel];
+        self.fill(frame, patch, split(row), |channel, byte| self.table[channel][usize::from(byte)]);
         pack_row(self.isa, row, self.format, to);
     }
 
@@ -122,4 +119,11 @@ impl Input {
             pack_row(self.isa, row, self.format, block.row(0));
         });
     }
+}
+
+/// A row in its three channels.
+fn split<T>(row: &mut [T]) -> [&mut [T]; 3] {
+    let (red, rest) = row.split_at_mut(row.len() / 3);
+    let (green, blue) = rest.split_at_mut(rest.len() / 2);
+    [red, green, blue]
 }

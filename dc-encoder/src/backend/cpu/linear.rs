@@ -10,7 +10,8 @@
 //! passes through the product beside them, split over two rows that together hold twice the digits.
 
 use super::Scratch;
-use super::simd::rows::{Bytes, Finish, add_scaled, finish_centre, pack_row, unpack_row};
+use super::simd::finish::{Bytes, Finish, finish_centre};
+use super::simd::rows::{add_scaled, pack_row, unpack_row};
 use super::simd::{
     Bands, Block, Format, Isa, LINE, Left, MatMut, Panel, Pool, WIDTH, Words, bytes_mut, floats_mut,
     halves_mut, tile,
@@ -248,7 +249,7 @@ impl Linear {
         pool: &mut Pool<Scratch>,
         left: Side<'_>,
         to: Target<'_, T>,
-        finish: impl Fn(&mut [f32], &Finish<'_>, Place<'_>, &mut Block<'_, T>) + Sync,
+        finish: impl Fn(&[f32], &Finish<'_>, Place<'_>, &mut Block<'_, T>) + Sync,
     ) {
         let Target { out, per, common } = to;
         let bands = left.bands(self.width / per);

@@ -7,7 +7,7 @@
 //! width]` numbers needs products with those alone, a quarter of the work at 64 of 256 columns.
 
 use super::simd::rows::{Scores, Softmax, soften};
-use super::simd::{Format, Isa, Left, Panel, WIDTH, Words, tile, words_of};
+use super::simd::{Format, Isa, Left, Panel, WIDTH, Words, floats, tile, words_of};
 
 /// Working memory for matrices of one size.
 #[derive(Debug)]
@@ -67,15 +67,14 @@ impl Solver {
         largest.fill(f32::NEG_INFINITY);
         total.fill(0.0);
         let scale = (width as f32).powf(-0.5);
-        let scores = Scores { scores, rows: size, width: WIDTH, keys: size, scale };
+        let scores = Scores { scores, rows: size, keys: size, scale };
         let state = Softmax { largest, total };
         soften(self.isa, scores, state, &mut [], (Format::F32, &mut self.powers, padded));
-        // `soften` leaves the powers in the scores too, slab after slab: what is missing is the division.
-        let (from, to) = (self.next.floats(), self.a.floats_mut());
-        for (from, to) in from.chunks_exact(size * WIDTH).zip(to.chunks_exact_mut(size * WIDTH)) {
-            for (row, total) in self.state[1].iter().enumerate() {
-                let at = row * WIDTH..(row + 1) * WIDTH;
-                to[at.clone()].iter_mut().zip(&from[at]).for_each(|(to, power)| *to = power / total);
+        // Rows of powers to slabs of panels, divided by their totals.
+        let (from, to) = (floats(&self.powers), self.a.floats_mut());
+        for (row, (from, total)) in from.chunks_exact(padded).zip(&self.state[1]).enumerate() {
+            for (from, to) in from.chunks_exact(WIDTH).zip(to[row * WIDTH..].chunks_mut(size * WIDTH)) {
+                to.iter_mut().zip(from).for_each(|(to, power)| *to = power / total);
             }
         }
         self.clear_padding();

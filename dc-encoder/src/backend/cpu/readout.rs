@@ -3,7 +3,8 @@
 use super::Scratch;
 use super::linear::{Operand, Target};
 use super::network::Network;
-use super::simd::rows::{add_scaled, finish_storing};
+use super::simd::finish::finish_storing;
+use super::simd::rows::add_scaled;
 use super::simd::{Format, MatMut, Pool, floats_mut};
 use crate::backend::Encoded;
 use crate::model::attention::bounds;

@@ -2,34 +2,14 @@
 //!
 //! ```text
 //! norm      f32 row ─► LayerNorm ─► operand row
-//! finish    sums of a product ─► scales of bytes ─► bias ─► GELU | residual | position ─► row
 //! soften    scores of a run of keys ─► powers of e (operand rows), running largest and total
 //! ```
 
-use super::blocks::Block;
 use super::isa::{Format, Isa};
-use super::lanes;
+use super::lanes::{self, both, load, store, store_halves};
+use super::tile::WIDTH;
+use super::vector::{Vector, compiled};
 use super::words::{bytes, bytes_mut, floats, floats_mut, halves, halves_mut};
-
-/// Defines `name(isa, …)`, which runs `body` compiled for AVX-512 where the processor has it.
-macro_rules! compiled {
-    ($(#[$doc:meta])* $name:ident = $body:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?) => {
-        $(#[$doc])*
-        pub fn $name(isa: Isa, $($arg: $type),*) $(-> $result)? {
-            #[cfg(target_arch = "x86_64")]
-            if isa.avx512() {
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-                fn wide($($arg: $type),*) $(-> $result)? {
-                    $body::<true>($($arg),*)
-                }
-                // SAFETY: the processor has AVX-512 F, BW, DQ and VL (`Isa`), and with it FMA.
-                return unsafe { wide($($arg),*) };
-            }
-            let _ = isa;
-            $body::<false>($($arg),*)
-        }
-    };
-}
 
 /// A LayerNorm's parameters, `[dim]` each.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +28,8 @@ compiled! {
 }
 
 #[inline(always)]
-fn norm_row<const FUSED: bool>(row: &[f32], norm: Norm<'_>, to: &mut [f32]) {
-    lanes::norm::<FUSED>(row, (norm.weight, norm.bias), norm.eps, to);
+fn norm_row<V: Vector>(row: &[f32], norm: Norm<'_>, to: &mut [f32]) {
+    lanes::norm::<V>(row, (norm.weight, norm.bias), norm.eps, to);
 }
 
 compiled! {
@@ -58,13 +38,13 @@ compiled! {
 }
 
 #[inline(always)]
-fn pack_row_body<const FUSED: bool>(values: &[f32], format: Format, to: &mut [u32]) {
+fn pack_row_body<V: Vector>(values: &[f32], format: Format, to: &mut [u32]) {
     match format {
         Format::F32 => floats_mut(to)[..values.len()].copy_from_slice(values),
-        Format::Bf16 => lanes::to_halves(values, halves_mut(to)),
+        Format::Bf16 => lanes::to_halves::<V>(values, halves_mut(to)),
         Format::Int8 => {
             let last = to.len() - 2;
-            let (scale, zero) = lanes::to_bytes(values, bytes_mut(&mut to[..last]));
+            let (scale, zero) = lanes::to_bytes::<V>(values, bytes_mut(&mut to[..last]));
             (to[last], to[last + 1]) = (scale.to_bits(), zero.to_bits());
         }
     }
@@ -76,159 +56,15 @@ compiled! {
 }
 
 #[inline(always)]
-fn unpack_row_body<const FUSED: bool>(words: &[u32], format: Format, to: &mut [f32]) {
+fn unpack_row_body<V: Vector>(words: &[u32], format: Format, to: &mut [f32]) {
     match format {
         Format::F32 => to.copy_from_slice(&floats(words)[..to.len()]),
-        Format::Bf16 => lanes::from_halves(halves(words), to),
+        Format::Bf16 => lanes::from_halves::<V>(halves(words).as_flattened(), to),
         Format::Int8 => {
             let last = words.len() - 2;
             let (scale, zero) = (f32::from_bits(words[last]), f32::from_bits(words[last + 1]));
-            lanes::from_bytes(bytes(&words[..last]), (scale, zero), to);
+            lanes::from_bytes::<V>(bytes(&words[..last]), (scale, zero), to);
         }
-    }
-}
-
-/// What the sums of a product become. Columns are those of one panel.
-#[derive(Debug, Clone, Copy)]
-pub struct Finish<'a> {
-    /// Sums from one row to the next.
-    pub width: usize,
-    /// Added to each column.
-    pub bias: &'a [f32],
-    /// Where the product is of bytes: how to read it.
-    pub bytes: Option<Bytes<'a>>,
-}
-
-/// How sums of bytes are read: `row scale * column scale * (sum - row zero * column sum)`.
-#[derive(Debug, Clone, Copy)]
-pub struct Bytes<'a> {
-    /// Scale and zero of the rows: the last two words of each row of the left side.
-    pub rows: &'a [u32],
-    /// Words from one row of the left side to the next.
-    pub stride: usize,
-    /// Scale of each column.
-    pub scale: &'a [f32],
-    /// Sum of each column's weights.
-    pub sums: &'a [f32],
-}
-
-impl Finish<'_> {
-    /// The finished numbers of one row, in place.
-    #[inline(always)]
-    fn row<'t, const FUSED: bool>(&self, sums: &'t mut [f32], row: usize, cols: usize) -> &'t mut [f32] {
-        let sums = self.scaled(sums, row, cols);
-        for (sum, bias) in sums.iter_mut().zip(&self.bias[..cols]) {
-            *sum += bias;
-        }
-        sums
-    }
-
-    /// The numbers of one row without the bias, in place.
-    #[inline(always)]
-    fn scaled<'t>(&self, sums: &'t mut [f32], row: usize, cols: usize) -> &'t mut [f32] {
-        let sums = &mut sums[row * self.width..][..cols];
-        if let Some(bytes) = &self.bytes {
-            let end = (row + 1) * bytes.stride;
-            let (scale, zero) = (f32::from_bits(bytes.rows[end - 2]), f32::from_bits(bytes.rows[end - 1]));
-            for (sum, (by, column)) in
-                sums.iter_mut().zip(bytes.scale[..cols].iter().zip(&bytes.sums[..cols]))
-            {
-                *sum = (*sum - zero * column) * (scale * by);
-            }
-        }
-        sums
-    }
-}
-
-compiled! {
-    /// Finishes the sums `[2, width]` of a centre that is split over two rows: `to` becomes their sum and the bias.
-    finish_centre = finish_centre_body(sums: &mut [f32], finish: &Finish<'_>, to: &mut [f32])
-}
-
-#[inline(always)]
-fn finish_centre_body<const FUSED: bool>(sums: &mut [f32], finish: &Finish<'_>, to: &mut [f32]) {
-    let cols = to.len();
-    to.copy_from_slice(finish.row::<FUSED>(sums, 0, cols));
-    for (to, rest) in to.iter_mut().zip(finish.scaled(sums, 1, cols)) {
-        *to += *rest;
-    }
-}
-
-compiled! {
-    /// Finishes sums `[rows, width]` into words of f32 or bf16, through GELU or as they are.
-    finish_words = finish_words_body(sums: &mut [f32], finish: &Finish<'_>, how: Words<'_>, to: &mut Block<'_, u32>)
-}
-
-/// How finished numbers are stored.
-#[derive(Debug, Clone, Copy)]
-pub struct Words<'a> {
-    /// F32, or bf16.
-    pub format: Format,
-    /// Whether they pass through GELU, and then what is taken from each column.
-    pub gelu: Option<&'a [f32]>,
-}
-
-#[inline(always)]
-fn finish_words_body<const FUSED: bool>(
-    sums: &mut [f32],
-    finish: &Finish<'_>,
-    how: Words<'_>,
-    to: &mut Block<'_, u32>,
-) {
-    let cols = to.cols() * how.format.per_word();
-    for row in 0..to.rows() {
-        let values = finish.row::<FUSED>(sums, row, cols);
-        if let Some(less) = how.gelu {
-            lanes::gelu::<FUSED>(values);
-            for (value, less) in values.iter_mut().zip(less) {
-                *value -= less;
-            }
-        }
-        match how.format {
-            Format::F32 => floats_mut(to.row(row)).copy_from_slice(values),
-            Format::Bf16 | Format::Int8 => lanes::to_halves(values, halves_mut(to.row(row))),
-        }
-    }
-}
-
-compiled! {
-    /// Finishes sums `[rows, width]` and adds them to a block of the residual stream.
-    finish_adding = finish_adding_body(sums: &mut [f32], finish: &Finish<'_>, to: &mut Block<'_, f32>)
-}
-
-#[inline(always)]
-fn finish_adding_body<const FUSED: bool>(sums: &mut [f32], finish: &Finish<'_>, to: &mut Block<'_, f32>) {
-    for row in 0..to.rows() {
-        let values = finish.row::<FUSED>(sums, row, to.cols());
-        for (to, value) in to.row(row).iter_mut().zip(values) {
-            *to += *value;
-        }
-    }
-}
-
-compiled! {
-    /// Finishes sums `[rows, width]` over whatever the block holds; with `add` (rows of `stride` numbers, beginning at
-    /// the block's first), adds that to them.
-    finish_storing = finish_storing_body(
-        sums: &mut [f32], finish: &Finish<'_>, add: Option<(&[f32], usize)>, to: &mut Block<'_, f32>
-    )
-}
-
-#[inline(always)]
-fn finish_storing_body<const FUSED: bool>(
-    sums: &mut [f32],
-    finish: &Finish<'_>,
-    add: Option<(&[f32], usize)>,
-    to: &mut Block<'_, f32>,
-) {
-    for row in 0..to.rows() {
-        let values = finish.row::<FUSED>(sums, row, to.cols());
-        if let Some((add, stride)) = add {
-            for (value, add) in values.iter_mut().zip(&add[row * stride..]) {
-                *value += *add;
-            }
-        }
-        to.row(row).copy_from_slice(values);
     }
 }
 
@@ -241,15 +77,13 @@ pub struct Softmax<'a> {
     pub total: &'a mut [f32],
 }
 
-/// Scores of one run of keys, panel after panel: `[panels, queries, width]`.
+/// Scores of one run of keys, panel after panel: `[panels, queries, WIDTH]`.
 #[derive(Debug)]
 pub struct Scores<'a> {
-    /// The scores; powers afterwards.
+    /// The scores; what lies beyond the keys is overwritten.
     pub scores: &'a mut [f32],
     /// Queries.
     pub rows: usize,
-    /// Keys a panel.
-    pub width: usize,
     /// Keys in the run; what a panel holds beyond them counts nothing.
     pub keys: usize,
     /// What scores are multiplied by.
@@ -258,48 +92,49 @@ pub struct Scores<'a> {
 
 compiled! {
     /// Turns scores into powers `e^(scale * (score - largest))`, written as operand rows `[queries, stride]` of
-    /// `format`; sums so far `[panels, queries, width]` are scaled down where a larger score came up.
+    /// `format`; sums so far `[panels, queries, WIDTH]` are scaled down where a larger score came up.
     soften = soften_body(
         scores: Scores<'_>, state: Softmax<'_>, sums: &mut [f32], to: (Format, &mut [u32], usize)
     )
 }
 
 #[inline(always)]
-fn soften_body<const FUSED: bool>(
+fn soften_body<V: Vector>(
     scores: Scores<'_>,
     state: Softmax<'_>,
     sums: &mut [f32],
     (format, to, stride): (Format, &mut [u32], usize),
 ) {
-    let Scores { scores, rows, width, keys, scale } = scores;
-    let panel = rows * width;
-    let panels = keys.div_ceil(width);
+    let Scores { scores, rows, keys, scale } = scores;
+    let panels = keys.div_ceil(WIDTH);
+    let words = WIDTH / format.per_word();
+    let (scores, _) = scores.as_chunks_mut::<WIDTH>();
+    let (sums, _) = sums.as_chunks_mut::<WIDTH>();
     for row in 0..rows {
-        let beyond = panels * width - keys;
-        scores[(panels - 1) * panel + row * width..][width - beyond..width].fill(f32::NEG_INFINITY);
-        let mut most = [state.largest[row]; lanes::LANES];
-        for scores in scores.chunks(panel).take(panels) {
-            lanes::keep_largest(&mut most, &scores[row * width..][..width]);
+        scores[(panels - 1) * rows + row][WIDTH - (panels * WIDTH - keys)..].fill(f32::NEG_INFINITY);
+        let mut most = [V::splat(state.largest[row]); 2];
+        for panel in 0..panels {
+            most = both(most, load(&scores[panel * rows + row]), V::max);
         }
-        let largest = lanes::largest_lane(&most);
-        let fade = lanes::exp::<FUSED>(scale * (state.largest[row] - largest));
+        let largest = most[0].max(most[1]).largest();
+        let fade = lanes::exp(V::splat(scale * (state.largest[row] - largest))).largest();
         if largest > state.largest[row] {
-            for sums in sums.chunks_mut(panel) {
-                sums[row * width..][..width].iter_mut().for_each(|sum| *sum *= fade);
+            for sums in sums.iter_mut().skip(row).step_by(rows) {
+                store(sums, [V::splat(fade); 2], V::mul);
             }
         }
-        let mut totals = [0f32; lanes::LANES];
-        let words = width / format.per_word();
-        for (number, scores) in scores.chunks_mut(panel).take(panels).enumerate() {
-            let scores = &mut scores[row * width..][..width];
-            lanes::powers::<FUSED>(scores, (scale, largest), &mut totals);
-            let to = &mut to[row * stride + number * words..][..words];
+        let (by, plus) = (V::splat(scale), V::splat(-scale * largest));
+        let mut totals = [V::splat(0.0); 2];
+        for (panel, to) in to[row * stride..].chunks_exact_mut(words).take(panels).enumerate() {
+            let [low, high] = load::<V>(&scores[panel * rows + row]);
+            let powers = [lanes::exp(low.mul_add(by, plus)), lanes::exp(high.mul_add(by, plus))];
+            totals = both(totals, powers, V::add);
             match format {
-                Format::F32 => floats_mut(to).copy_from_slice(scores),
-                Format::Bf16 | Format::Int8 => lanes::to_halves(scores, halves_mut(to)),
+                Format::F32 => store(floats_mut(to), powers, |_, power| power),
+                Format::Bf16 | Format::Int8 => store_halves(halves_mut(to), powers),
             }
         }
-        state.total[row] = state.total[row] * fade + lanes::sum_lanes(&totals);
+        state.total[row] = state.total[row] * fade + totals[0].add(totals[1]).total();
         state.largest[row] = largest;
     }
 }
@@ -310,8 +145,8 @@ compiled! {
 }
 
 #[inline(always)]
-fn gelu_body<const FUSED: bool>(values: &mut [f32]) {
-    lanes::gelu::<FUSED>(values);
+fn gelu_body<V: Vector>(values: &mut [f32]) {
+    lanes::gelu_all::<V>(values);
 }
 
 compiled! {
@@ -320,10 +155,8 @@ compiled! {
 }
 
 #[inline(always)]
-fn add_scaled_body<const FUSED: bool>(from: &[f32], by: f32, to: &mut [f32]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to += by * from;
-    }
+fn add_scaled_body<V: Vector>(from: &[f32], by: f32, to: &mut [f32]) {
+    lanes::join_into(to, from, |to: V, from| from.mul_add(V::splat(by), to));
 }
 
 #[cfg(test)]

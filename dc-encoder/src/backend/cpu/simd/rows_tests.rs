@@ -1,6 +1,9 @@
 //! Rows by AVX-512 and in plain Rust against the same in f64, at lengths that fill no register.
 
-use super::super::blocks::MatMut;
+use super::super::blocks::{Block, MatMut};
+use super::super::finish::{
+    Bytes, Finish, Words, finish_adding, finish_centre, finish_storing, finish_words,
+};
 use super::super::pool::Pool;
 use super::super::words::{bytes, words_of};
 use super::*;
@@ -113,18 +116,17 @@ fn sums_are_finished_with_bias_gelu_residual_and_position() {
         let finish = Finish { width, bias: &bias, bytes: None };
         let words = |gelu| {
             let how = Words { format: Format::F32, gelu };
-            let run = |block: &mut Block<'_, u32>| finish_words(isa, &mut sums.clone(), &finish, how, block);
+            let run = |block: &mut Block<'_, u32>| finish_words(isa, &sums, &finish, how, block);
             finished((rows, cols), run, 0u32)
         };
         close(floats(&words(None)), &each(&plain), 1e-6);
         close(floats(&words(Some(&[]))), &each(&|r, c| gelu(plain(r, c))), 2e-6);
         let less = each(&|r, c| gelu(plain(r, c)) - f64::from(bias[c]));
         close(floats(&words(Some(&bias))), &less, 2e-6);
-        let adding = |block: &mut Block<'_, f32>| finish_adding(isa, &mut sums.clone(), &finish, block);
+        let adding = |block: &mut Block<'_, f32>| finish_adding(isa, &sums, &finish, block);
         close(&finished((rows, cols), adding, 2.5f32), &each(&|r, c| plain(r, c) + 2.5), 1e-6);
         let add = Some((&positions[..], cols));
-        let storing =
-            |block: &mut Block<'_, f32>| finish_storing(isa, &mut sums.clone(), &finish, add, block);
+        let storing = |block: &mut Block<'_, f32>| finish_storing(isa, &sums, &finish, add, block);
         let want = each(&|r, c| plain(r, c) + f64::from(positions[r * cols + c]));
         close(&finished((rows, cols), storing, 9f32), &want, 1e-6);
     }
@@ -151,7 +153,7 @@ fn sums_of_bytes_are_read_with_their_scales_and_zeros() {
         })
         .collect();
     for isa in both() {
-        let run = |block: &mut Block<'_, f32>| finish_storing(isa, &mut sums.clone(), &finish, None, block);
+        let run = |block: &mut Block<'_, f32>| finish_storing(isa, &sums, &finish, None, block);
         close(&finished((rows, cols), run, 0f32), &want, 1e-5);
     }
 }
@@ -164,7 +166,7 @@ fn the_two_rows_of_a_centre_are_added_up_and_biased_once() {
         (0..cols).map(|c| [sums[c], sums[width + c], bias[c]].map(f64::from).iter().sum()).collect();
     for isa in both() {
         let mut to = vec![9f32; cols];
-        finish_centre(isa, &mut sums.clone(), &Finish { width, bias: &bias, bytes: None }, &mut to);
+        finish_centre(isa, &sums, &Finish { width, bias: &bias, bytes: None }, &mut to);
         close(&to, &want, 1e-6);
     }
 }
@@ -207,7 +209,7 @@ fn softened_runs_of_keys_add_up_to_one_softmax() {
             }
             let mut powers = vec![0u32; rows * panels * width];
             let state = Softmax { largest: &mut largest, total: &mut total };
-            let run = Scores { scores: &mut run, rows, width, keys, scale };
+            let run = Scores { scores: &mut run, rows, keys, scale };
             soften(isa, run, state, &mut sums, (Format::F32, &mut powers, panels * width));
             for row in 0..rows {
                 sums[row * width] += floats(&powers[row * panels * width..][..keys]).iter().sum::<f32>();
