@@ -4,10 +4,10 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap check-tensorboard fuzz
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 packages-needed:
 	@sh cross/debian-packages.sh
@@ -59,11 +59,11 @@ parity: packages-needed ## every backend and precision of this machine against t
 	@MODEL=$(call quote,$(if $(MODEL),$(abspath $(MODEL)))) cargo bench --locked -p tests --bench parity
 
 bench-encoder: packages-needed ## frames a second beside ONNX Runtime's and PyTorch's, Nyström's time and error; PYTHON=, else .venv is made
-	@PYTHON=$$(sh tests/peers/setup.sh onnxruntime onnx onnxscript) && export PYTHON && \
+	@PYTHON=$$(sh tests/peers/setup.sh torch onnxruntime onnx onnxscript) && export PYTHON && \
 		cargo bench --locked -p dc-encoder --bench encoder
 
 bench-train: packages-needed ## training steps a second beside PyTorch's; PYTHON=one with torch, else .venv is made
-	@PYTHON=$$(sh tests/peers/setup.sh) && export PYTHON && \
+	@PYTHON=$$(sh tests/peers/setup.sh torch) && export PYTHON && \
 		cargo bench --locked -p dc-encoder --bench train
 
 # Steps so that each shape's training takes as many operations as the first one's: 3.44, 12.3, 15.0 and 87.3 GFLOP a frame.
@@ -80,6 +80,14 @@ bench-heads: packages-needed ## 1 to 1000 heads on one embedding: time and memor
 bench-swap: packages-needed ## from publishing a head to its first answer, and what swaps cost frames; SWAPS=10000
 	cargo build --release --locked -p edge-agent
 	@SWAPS=$(or $(SWAPS),10000) cargo bench --locked -p tests --bench swap
+
+CHECKED = $(CARGO_TARGET_DIR)/check-tensorboard
+check-tensorboard: packages-needed ## a short pretraining run's event files, read by TensorBoard and its server; PYTHON=one with it, else .venv is made
+	cargo build --release --locked -p dc-encoder -p tests --bins
+	@rm -rf $(call quote,$(CHECKED))
+	@$(BIN)/plaza --out $(call quote,$(CHECKED)) --frames 40 >/dev/null
+	@$(BIN)/dc-encoder pretrain --frames $(call quote,$(CHECKED))/frames --preset demo --batch 4 --steps 40 --out $(call quote,$(CHECKED))/model
+	@$$(PYTHON=$(call quote,$(PYTHON)) sh tests/peers/setup.sh tensorboard) tests/peers/event_files.py $(call quote,$(CHECKED))/model/pretrain
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
 	cd protocol && mkdir -p fuzz/corpus/decode && \

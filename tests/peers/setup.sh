@@ -1,17 +1,17 @@
 #!/bin/sh
-# A Python with PyTorch, and the packages named as arguments, for the peers: $PYTHON if it has them, else a virtual
-# environment in .venv (made once; the download is large). Prints the interpreter's path.
+# A Python with numpy and the packages named as arguments, for the peers: $PYTHON if it has them, else a virtual
+# environment in .venv (made once; PyTorch is a large download). Prints the interpreter's path.
 set -eu
-modules=$(echo torch "$@" | tr ' ' ',')
+modules=$(echo numpy "$@" | tr ' ' ',')
 if [ -n "${PYTHON:-}" ]; then
-    "$PYTHON" -c "import $modules" >&2 || { echo "$PYTHON lacks one of $modules: pip install numpy torch $*" >&2; exit 1; }
+    "$PYTHON" -c "import $modules" >&2 || { echo "$PYTHON lacks one of $modules: pip install numpy $*" >&2; exit 1; }
     echo "$PYTHON"
     exit
 fi
 venv=$(dirname "$0")/../../.venv
 if ! "$venv/bin/python" -c "import $modules" 2>/dev/null; then
-    echo "+ python3 -m venv .venv; pip install torch numpy $*" >&2
+    echo "+ python3 -m venv .venv; pip install numpy $*" >&2
     python3 -m venv "$venv" >&2
-    "$venv/bin/pip" install --quiet torch numpy "$@" >&2
+    "$venv/bin/pip" install --quiet numpy "$@" >&2
 fi
 echo "$venv/bin/python"
