@@ -53,20 +53,28 @@ pub(super) fn step(slots: &[Slot], gradients: &[Option<Tensor>], update: Update)
             second: correction(BETAS.1),
         };
         if matches!(slot.var.device(), Device::Cpu) {
-            slot.first.inplace_op2(&gradient, &Mean { keep: BETAS.0, scale: update.scale, square: false })?;
-            slot.second.inplace_op2(&gradient, &Mean { keep: BETAS.1, scale: update.scale, square: true })?;
-            slot.var.inplace_op3(&slot.first, &slot.second, &apply)?;
+            fused(slot, &gradient, update.scale, &apply)?;
         } else {
-            let gradient = (gradient * update.scale)?;
-            let mean = |old: &Var, new: &Tensor, keep: f64| (old.as_tensor() * keep)? + (new * (1.0 - keep))?;
-            slot.first.set(&mean(&slot.first, &gradient, BETAS.0)?)?;
-            slot.second.set(&mean(&slot.second, &gradient.sqr()?, BETAS.1)?)?;
-            let root = ((slot.second.as_tensor() * apply.second)?.sqrt()? + EPS)?;
-            let moved = ((slot.first.as_tensor() / root)? * apply.rate)?;
-            slot.var.set(&((slot.var.as_tensor() * apply.keep)? - moved)?)?;
+            composed(slot, &(gradient * update.scale)?, &apply)?;
         }
     }
     Ok(())
+}
+
+fn fused(slot: &Slot, gradient: &Tensor, scale: f64, apply: &Apply) -> Result<()> {
+    slot.first.inplace_op2(gradient, &Mean { keep: BETAS.0, scale, square: false })?;
+    slot.second.inplace_op2(gradient, &Mean { keep: BETAS.1, scale, square: true })?;
+    slot.var.inplace_op3(&slot.first, &slot.second, apply)
+}
+
+/// The same through candle's operations, for other devices than the processor.
+fn composed(slot: &Slot, gradient: &Tensor, apply: &Apply) -> Result<()> {
+    let mean = |old: &Var, new: &Tensor, keep: f64| (old.as_tensor() * keep)? + (new * (1.0 - keep))?;
+    slot.first.set(&mean(&slot.first, gradient, BETAS.0)?)?;
+    slot.second.set(&mean(&slot.second, &gradient.sqr()?, BETAS.1)?)?;
+    let root = ((slot.second.as_tensor() * apply.second)?.sqrt()? + EPS)?;
+    let moved = ((slot.first.as_tensor() / root)? * apply.rate)?;
+    slot.var.set(&((slot.var.as_tensor() * apply.keep)? - moved)?)
 }
 
 fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -154,20 +162,27 @@ impl InplaceOp3 for Apply {
 
 /// Euclidean length of all gradients together.
 pub(super) fn norm(gradients: &[Option<Tensor>]) -> Result<f64> {
-    let mut total = 0f64;
-    for gradient in gradients.iter().flatten() {
-        if matches!(gradient.device(), Device::Cpu) {
-            let values = gradient.flatten_all()?.to_vec1::<f32>()?;
-            let parts: Vec<f64> = values
-                .par_chunks(CHUNK)
-                .map(|part| part.iter().map(|value| f64::from(*value) * f64::from(*value)).sum())
-                .collect();
-            total += parts.iter().sum::<f64>();
-        } else {
-            total += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
-        }
+    let (here, elsewhere): (Vec<&Tensor>, Vec<&Tensor>) =
+        gradients.iter().flatten().partition(|gradient| matches!(gradient.device(), Device::Cpu));
+    let mut total = squares_elsewhere(&elsewhere)?;
+    for gradient in here {
+        let values = gradient.flatten_all()?.to_vec1::<f32>()?;
+        let parts: Vec<f64> = values
+            .par_chunks(CHUNK)
+            .map(|part| part.iter().map(|value| f64::from(*value) * f64::from(*value)).sum())
+            .collect();
+        total += parts.iter().sum::<f64>();
     }
     Ok(total.sqrt())
+}
+
+/// The sum of squares, made where the gradients are: one number comes back, and is waited for once.
+fn squares_elsewhere(gradients: &[&Tensor]) -> Result<f64> {
+    let sums = gradients.iter().map(|gradient| gradient.sqr()?.sum_all()).collect::<Result<Vec<_>>>()?;
+    if sums.is_empty() {
+        return Ok(0.0);
+    }
+    Tensor::stack(&sums, 0)?.sum_all()?.to_scalar::<f32>().map(f64::from)
 }
 
 #[cfg(test)]
@@ -196,8 +211,29 @@ mod tests {
     }
 
     #[test]
+    fn other_devices_take_the_same_step() {
+        let slot = || {
+            let start = Tensor::new(&[0.5f32, -1.0, 2.0], &Device::Cpu).unwrap();
+            Slot::new("w".into(), Var::from_tensor(&start).unwrap(), true).unwrap()
+        };
+        let (here, elsewhere) = (slot(), slot());
+        let apply = Apply { keep: 0.9, rate: 0.01, second: 20.0 };
+        for number in 1..=3 {
+            let gradient = Tensor::new(&[0.3f32, -0.2, number as f32], &Device::Cpu).unwrap();
+            fused(&here, &gradient, 0.5, &apply).unwrap();
+            composed(&elsewhere, &(gradient * 0.5).unwrap(), &apply).unwrap();
+        }
+        for (a, b) in [(&here.var, &elsewhere.var), (&here.second, &elsewhere.second)] {
+            let error = (a.as_tensor() - b.as_tensor()).unwrap().abs().unwrap().max_all().unwrap();
+            assert!(error.to_scalar::<f32>().unwrap() < 1e-6);
+        }
+    }
+
+    #[test]
     fn the_norm_is_over_everything() {
-        let tensor = |values: &[f32]| Some(Tensor::new(values, &Device::Cpu).unwrap());
-        assert_eq!(norm(&[tensor(&[3.0]), None, tensor(&[0.0, 4.0])]).unwrap(), 5.0);
+        let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
+        let (a, b) = (tensor(&[3.0]), tensor(&[0.0, 4.0]));
+        assert_eq!(squares_elsewhere(&[&a, &b]).unwrap(), 25.0);
+        assert_eq!(norm(&[Some(a), None, Some(b)]).unwrap(), 5.0);
     }
 }
