@@ -59,22 +59,40 @@ impl Place {
         self.folder.join(NAME)
     }
 
+    fn temporary(&self) -> PathBuf {
+        self.folder.join(TEMPORARY)
+    }
+
     /// Writes a checkpoint in place of the last.
     pub(super) fn save(&self, recipe: &Recipe, state: &State, slots: &[Slot]) -> io::Result<()> {
-        let temporary = self.folder.join(TEMPORARY);
-        let written = File::create(&temporary).and_then(|file| {
-            let mut out = BufWriter::with_capacity(1 << 20, file);
-            write(&mut out, recipe, state, slots)?;
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-        });
-        if let Err(error) = written.and_then(|()| std::fs::rename(&temporary, self.file())) {
-            // A part of a file helps nobody, and its room is needed.
-            let _ = std::fs::remove_file(&temporary);
+        self.write(recipe, state, slots)?;
+        if let Err(error) = std::fs::rename(self.temporary(), self.file()) {
+            let _ = std::fs::remove_file(self.temporary());
             return Err(error);
         }
         // The rename lasts once the folder is synced. Not every file system can; the file is whole either way.
         let _ = File::open(&self.folder).and_then(|folder| folder.sync_all());
         Ok(())
+    }
+
+    /// Writes what [`Place::save`] would, and removes it: what the last checkpoint says stays.
+    pub(super) fn rehearse(&self, recipe: &Recipe, state: &State, slots: &[Slot]) -> io::Result<()> {
+        self.write(recipe, state, slots)?;
+        std::fs::remove_file(self.temporary())
+    }
+
+    /// Writes a checkpoint beside the last.
+    fn write(&self, recipe: &Recipe, state: &State, slots: &[Slot]) -> io::Result<()> {
+        let written = File::create(self.temporary()).and_then(|file| {
+            let mut out = BufWriter::with_capacity(1 << 20, file);
+            write(&mut out, recipe, state, slots)?;
+            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+        });
+        if written.is_err() {
+            // A part of a file helps nobody, and its room is needed.
+            let _ = std::fs::remove_file(self.temporary());
+        }
+        written
     }
 
     /// The recipe and state of the checkpoint, if there is one.
@@ -197,6 +215,7 @@ mod tests {
         }
         let (read, state) = place.read().unwrap().unwrap();
         assert_eq!((read, state.step, state.best), (recipe, 2, Some(0.1 + 0.2)));
+        place.rehearse(&Recipe::for_tests(), &State::default(), &slots(9.0)).unwrap();
         let fresh = slots(0.0);
         place.load(&fresh, &Device::Cpu).unwrap();
         assert_eq!(fresh[0].second.to_vec1::<f32>().unwrap(), [4.0, 2.5]);

@@ -1,16 +1,18 @@
 //! How many steps fit into a time: a few are timed with all that belongs to them, and none changes a weight.
 //!
 //! ```text
-//! time asked for − spent so far − validations (with their pictures) = steps × (next batch + gradients + update)
+//! time asked for − spent so far − validations (with their pictures) − checkpoints
+//!     = steps × (next batch + gradients + update)
 //! ```
-//! Measuring and validating are overhead, and bounded: however slow the model is, the time goes into steps. Writing
-//! checkpoints is not counted.
+//! Measuring and validating are overhead, and bounded: however slow the model is, the time goes into steps. How often a
+//! checkpoint is written was asked for, and is done.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::adamw::{self, Update};
 use super::batch::Batch;
+use super::checkpoint::{Place, State};
 use super::error::PretrainError;
 use super::frames::Frames;
 use super::network::Network;
@@ -28,13 +30,19 @@ const TIMING_SHARE: f64 = 0.03;
 /// Share of the time left that validations may take. One, after the last step, always is.
 const VALIDATING_SHARE: f64 = 0.1;
 
+/// Checkpoints of every run: before the first step, after the last, and the model folder, which takes no longer.
+const CHECKPOINTS: f64 = 3.0;
+
 /// What is timed.
 pub(super) struct Pace<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) frames: &'a Arc<Frames>,
     pub(super) network: &'a Network,
+    pub(super) place: &'a Place,
     /// Validations asked for in the whole run.
     pub(super) validations: u64,
+    /// Time between checkpoints.
+    pub(super) checkpoint_every: Duration,
 }
 
 /// What was found.
@@ -51,9 +59,11 @@ impl Pace<'_> {
     /// Steps that fit into `seconds` from when the command was given, `began`.
     pub(super) fn fit(&self, seconds: f64, began: Instant) -> Result<Found, PretrainError> {
         let step = self.time_steps(seconds * TIMING_SHARE)?;
-        let validation = self.time_validation()?;
+        let (validation, checkpoint) = (self.time_validation()?, self.time_checkpoint()?);
         let spent = began.elapsed().as_secs_f64();
-        divide(seconds - spent, step, validation, self.validations).ok_or_else(|| PretrainError::TooShort {
+        let every = self.checkpoint_every.as_secs_f64();
+        let costs = Costs { step, validation, checkpoint, every };
+        costs.divide(seconds - spent, self.validations).ok_or_else(|| PretrainError::TooShort {
             asked: self.recipe.length.clone(),
             spent,
             step,
@@ -92,6 +102,15 @@ impl Pace<'_> {
         Ok(validating + start.elapsed().as_secs_f64())
     }
 
+    /// Seconds of a checkpoint, from one that does not stay.
+    fn time_checkpoint(&self) -> Result<f64, PretrainError> {
+        let start = Instant::now();
+        self.place.rehearse(self.recipe, &State::default(), &self.network.slots).map_err(|source| {
+            PretrainError::Write { path: self.place.file(), source, kept: "nothing was begun".into() }
+        })?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
     fn step(&self, batches: &mut Prefetch) -> Result<(), PretrainError> {
         let compute = PretrainError::compute("timing a step");
         let config = &self.recipe.model;
@@ -107,11 +126,27 @@ impl Pace<'_> {
     }
 }
 
-/// How `left` seconds are best spent, when a step and a validation take so long; none if not one of each fits.
-fn divide(left: f64, step: f64, validation: f64, most: u64) -> Option<Found> {
-    let validations = ((left * VALIDATING_SHARE / validation) as u64).clamp(1, most.max(1));
-    let steps = ((left - validations as f64 * validation) / step).floor();
-    (steps >= 1.0).then_some(Found { steps: steps as u64, validations, step })
+/// What takes how long, in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Costs {
+    step: f64,
+    /// A validation with its pictures.
+    validation: f64,
+    checkpoint: f64,
+    /// From one checkpoint to the next; one is written after the step in which this is over.
+    every: f64,
+}
+
+impl Costs {
+    /// How `left` seconds are best spent with at most so many validations; none if not one of each fits.
+    fn divide(&self, left: f64, most: u64) -> Option<Found> {
+        let Self { step, validation, checkpoint, every } = *self;
+        let left = left - CHECKPOINTS * checkpoint;
+        let validations = ((left * VALIDATING_SHARE / validation) as u64).clamp(1, most.max(1));
+        let saved = 1.0 + checkpoint / every.max(step);
+        let steps = ((left - validations as f64 * validation) / (step * saved)).floor();
+        (steps >= 1.0).then_some(Found { steps: steps as u64, validations, step })
+    }
 }
 
 #[cfg(test)]
@@ -120,8 +155,10 @@ mod tests {
 
     #[test]
     fn validations_give_way_to_steps() {
-        let of =
-            |left, step, validation| divide(left, step, validation, 20).map(|f| (f.steps, f.validations));
+        let of = |left, step, validation| {
+            let costs = Costs { step, validation, checkpoint: 0.0, every: 120.0 };
+            costs.divide(left, 20).map(|f| (f.steps, f.validations))
+        };
         assert_eq!(of(1000.0, 1.0, 1.0), Some((980, 20)));
         // As many as fit into a tenth of the time.
         assert_eq!(of(1000.0, 1.0, 30.0), Some((910, 3)));
@@ -129,5 +166,20 @@ mod tests {
         assert_eq!(of(180.0, 8.0, 35.0), Some((18, 1)));
         assert_eq!(of(40.0, 8.0, 35.0), None);
         assert_eq!(of(-5.0, 8.0, 35.0), None);
+    }
+
+    #[test]
+    fn checkpoints_take_their_time_from_steps() {
+        let of = |left, step, checkpoint, every| {
+            let costs = Costs { step, validation: 10.0, checkpoint, every };
+            costs.divide(left, 1).map(|found| found.steps)
+        };
+        // 1000 s less a validation and three writes; each 100 s of steps are followed by 10 s of writing.
+        assert_eq!(of(1000.0, 1.0, 10.0, 100.0), Some(872));
+        // After every step, whether the time between is shorter than a step or nothing.
+        assert_eq!(of(1000.0, 5.0, 5.0, 2.0), Some(97));
+        assert_eq!(of(1000.0, 5.0, 5.0, 0.0), Some(97));
+        assert_eq!(of(1000.0, 5.0, 0.0, 0.0), Some(198));
+        assert_eq!(of(60.0, 5.0, 16.0, 100.0), None, "what must be written leaves no time");
     }
 }

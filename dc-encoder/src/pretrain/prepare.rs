@@ -143,8 +143,14 @@ pub(super) fn prepare(
         }
         None => {
             if let Length::For(time) = options.length {
-                let validations = options.validations;
-                let pace = Pace { recipe: &recipe, frames: &frames, network: &network, validations };
+                let pace = Pace {
+                    recipe: &recipe,
+                    frames: &frames,
+                    network: &network,
+                    place: &place,
+                    validations: options.validations,
+                    checkpoint_every: options.checkpoint_every,
+                };
                 let Found { steps, validations, step } = pace.fit(time.as_secs_f64(), began)?;
                 watch(Event::Calibrated { steps, step });
                 fix_steps(&mut recipe, options, steps, validations);
