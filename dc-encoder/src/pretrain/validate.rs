@@ -15,6 +15,9 @@ pub(super) const LOOKED_AT: usize = 64;
 /// Frames in one forward pass.
 pub(super) const BATCH: usize = 16;
 
+/// Differences below this share of the embeddings' own size are the rounding of f32 through the layers.
+const ROUNDING: f64 = 1e-5;
+
 /// What one look gave.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Validation {
@@ -85,7 +88,8 @@ fn whole(recipe: &Recipe, frames: &Frames, frame: usize) -> Result<Tensor, Pretr
 }
 
 /// Effective rank (Roy and Vetterli, 2007) of embeddings less their mean: `exp` of the entropy of the singular values'
-/// shares. As many as there are directions in which frames differ equally; 1 where all differ along one line.
+/// shares. As many as there are directions in which frames differ equally; 1 where all differ along one line, 0 where all
+/// are the same but for rounding, which has a rank of its own.
 pub(super) fn effective_rank(rows: &[Vec<f32>]) -> f64 {
     let (count, width) = (rows.len(), rows.first().map_or(0, Vec::len));
     let means: Vec<f64> =
@@ -96,13 +100,15 @@ pub(super) fn effective_rank(rows: &[Vec<f32>]) -> f64 {
         .collect();
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let gram: Vec<f64> = centred.iter().flat_map(|a| centred.iter().map(|b| product(a, b))).collect();
-    let values: Vec<f64> = eigenvalues(gram, count).into_iter().map(|value| value.max(0.0).sqrt()).collect();
-    let total: f64 = values.iter().sum();
-    if total.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
+    let size = rows.iter().flatten().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    let mut values: Vec<f64> =
+        eigenvalues(gram, count).into_iter().map(|value| value.max(0.0).sqrt()).collect();
+    values.retain(|value| *value > ROUNDING * size);
+    if values.is_empty() {
         return 0.0;
     }
-    let shares = values.iter().map(|value| value / total).filter(|share| *share > 1e-12);
-    shares.map(|share| -share * share.ln()).sum::<f64>().exp()
+    let total: f64 = values.iter().sum();
+    values.iter().map(|value| value / total).map(|share| -share * share.ln()).sum::<f64>().exp()
 }
 
 /// Eigenvalues of a symmetric `[m, m]` matrix by Jacobi rotations (Golub and Van Loan, §8.5), for `m` up to a hundred.
@@ -157,6 +163,11 @@ mod tests {
             (0..8u8).map(|i| (0..3).map(|bit| f32::from(i >> bit & 1)).collect()).collect();
         assert!((effective_rank(&cube) - 3.0).abs() < 1e-6);
         assert_eq!(effective_rank(&vec![vec![1.0; 4]; 5]), 0.0);
+        // The same vector but for its last bits.
+        let same: Vec<Vec<f32>> = (0..8u8)
+            .map(|i| (0..3).map(|bit| 1.0 + f32::EPSILON * f32::from(i >> bit & 1)).collect())
+            .collect();
+        assert_eq!(effective_rank(&same), 0.0);
     }
 
     #[test]

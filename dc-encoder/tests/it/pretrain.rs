@@ -19,6 +19,7 @@ use shared::image::{Chroma, Rgb, jpeg};
 use shared::uplink::Uplink;
 use tempfile::TempDir;
 
+mod collapse;
 mod command;
 mod failures;
 
