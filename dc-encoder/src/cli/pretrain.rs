@@ -14,7 +14,8 @@ use crate::model::config::TargetKind;
 use crate::model::file::Precision;
 use crate::model::preset::Preset;
 use crate::pretrain::{
-    self, Event, Length, Options, Reconstructed, Reconstruction, Start, Summary, Tried, Validation,
+    self, Event, Length, Options, PrecisionChoice, Reconstructed, Reconstruction, Start, Summary, Tried,
+    Validation,
 };
 
 /// Where nobody sees a progress bar, a line appears this often.
@@ -39,6 +40,9 @@ pub struct Args {
     recipe: RecipeArgs,
     #[command(flatten)]
     input: InputArgs,
+    /// Number format of products and activations while training; weights and their updates are f32 always
+    #[arg(long, value_enum, default_value_t)]
+    precision: PrecisionChoice,
     /// How the finished model is stored
     #[arg(long, value_enum, default_value_t)]
     dtype: Precision,
@@ -194,7 +198,14 @@ pub(super) fn with_progress(options: Options, device: DeviceChoice) -> anyhow::R
 /// The options with the device to train on, which is said.
 fn on_device(options: Options, device: DeviceChoice) -> anyhow::Result<Options> {
     let opened = select(device)?;
-    writeln!(io::stderr(), "training on {} ({})", opened.name, opened.path)?;
+    let precision = options.precision.on(&opened.device);
+    writeln!(io::stderr(), "training on {} in {precision}", opened.name)?;
+    if precision == pretrain::Precision::Bf16 && opened.device.is_cpu() {
+        writeln!(
+            io::stderr(),
+            "WARNING: on the processor bf16 is computed by way of f32, and slower than --precision f32"
+        )?;
+    }
     Ok(Options { device: opened.device, ..options })
 }
 
@@ -228,7 +239,8 @@ fn options(args: Args) -> anyhow::Result<Options> {
         hold_out: input.hold_out,
         early_stop: recipe.early_stop,
         checkpoint_every: args.checkpoint_every,
-        precision: args.dtype,
+        precision: args.precision,
+        dtype: args.dtype,
         drop_decoder: args.drop_decoder,
         command: command(),
         ..Options::new(frames, start, out.unwrap_or_default(), length)

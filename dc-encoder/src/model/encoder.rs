@@ -90,12 +90,13 @@ impl Encoder {
 
     /// Patches `[batch, patches, 3 * patch * patch]` to tokens with their position, `[batch, patches, dim]`.
     pub fn embed_patches(&self, patches: &Tensor) -> Result<Tensor> {
-        ops::add_to_rows(&ops::linear(&self.patch_embed, patches)?, &self.pos_embed)
+        let tokens = ops::linear(&self.patch_embed, patches)?.to_dtype(self.pos_embed.dtype())?;
+        ops::add_to_rows(&tokens, &self.pos_embed)
     }
 
     /// The same for some patches only: `patches` `[batch, n, 3 * patch * patch]` at `places` `[batch, n]` (u32).
     pub fn embed_patches_at(&self, patches: &Tensor, places: &Tensor) -> Result<Tensor> {
-        let tokens = ops::linear(&self.patch_embed, patches)?;
+        let tokens = ops::linear(&self.patch_embed, patches)?.to_dtype(self.pos_embed.dtype())?;
         let positions = self.pos_embed.index_select(&places.flatten_all()?, 0)?;
         tokens + positions.reshape((patches.dim(0)?, patches.dim(1)?, self.config.dim))?
     }

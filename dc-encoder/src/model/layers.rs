@@ -88,9 +88,9 @@ impl Block {
         })
     }
 
-    /// `[batch, tokens, dim]` to the same.
+    /// `[batch, tokens, dim]` to the same, in the format of `x` whatever the layers answer in.
     pub fn forward(&self, x: &Tensor, plan: &Plan) -> Result<Tensor> {
-        let x = (x + self.attn.forward(&self.norm1.forward(x)?, plan)?)?;
-        &x + self.mlp.forward(&self.norm2.forward(&x)?)?
+        let x = (x + self.attn.forward(&self.norm1.forward(x)?, plan)?.to_dtype(x.dtype())?)?;
+        &x + self.mlp.forward(&self.norm2.forward(&x)?)?.to_dtype(x.dtype())?
     }
 }

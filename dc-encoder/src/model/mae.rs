@@ -116,7 +116,7 @@ impl Mae {
 
     /// Hidden tokens of the visible patches to the decoder's tokens for every patch, `[batch, patches, decoder dim]`.
     fn decode(&self, latent: &Tensor, places: &Places) -> Result<Tensor> {
-        let tokens = ops::linear(&self.embed, latent)?;
+        let tokens = ops::linear(&self.embed, latent)?.to_dtype(self.mask_token.dtype())?;
         let (batch, length, width) = tokens.dims3()?;
         let first = length - places.visible;
         let seen = tokens.i((.., first.., ..))?;

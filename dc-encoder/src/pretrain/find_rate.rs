@@ -40,8 +40,7 @@ pub fn find_rate(options: &Options, watch: &mut dyn FnMut(Event<'_>)) -> Result<
     let frames = read_frames(options, &config, watch)?;
     let decoder =
         config.decoder.clone().ok_or_else(|| PretrainError::NoDecoder { path: options.out.clone() })?;
-    let network = Network::new(&config, &decoder, &weights, &options.device, options.latent_weight)
-        .map_err(&compute)?;
+    let network = Network::new(options.setup(&config), &decoder, &weights).map_err(&compute)?;
     let recipe = super::prepare::recipe(options, config, name, &frames);
     let recipe = Recipe { schedule: Schedule { steps: STEPS, ..recipe.schedule }, ..recipe };
     let mut order = Order::new(recipe.seed, recipe.training);

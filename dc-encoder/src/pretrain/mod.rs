@@ -19,7 +19,7 @@ use shared::uplink::Uplink;
 
 use crate::model::Config;
 use crate::model::config::TargetKind;
-use crate::model::file::Precision;
+use crate::model::file;
 use crate::model::preset::Preset;
 
 mod adamw;
@@ -35,10 +35,12 @@ mod journal;
 mod network;
 mod pace;
 mod picture;
+mod precision;
 mod prefetch;
 mod prepare;
 mod recipe;
 mod reconstruct;
+mod rounded;
 mod schedule;
 mod train;
 mod validate;
@@ -48,6 +50,7 @@ pub use find_rate::{Tried, find_rate};
 pub use frames::Skipped;
 pub use health::Warning;
 pub use journal::Row;
+pub use precision::{Precision, PrecisionChoice};
 pub use reconstruct::{Reconstructed, Reconstruction, reconstruct};
 pub use schedule::Schedule;
 pub use train::run;
@@ -130,8 +133,10 @@ pub struct Options {
     pub validations: u64,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
+    /// Number format of products and activations while training.
+    pub precision: PrecisionChoice,
     /// How the finished model is stored.
-    pub precision: Precision,
+    pub dtype: file::Precision,
     /// Leave the decoder out of the finished model.
     pub drop_decoder: bool,
     /// What to train on.
@@ -167,10 +172,21 @@ impl Options {
             early_stop: None,
             validations: 20,
             checkpoint_every: Duration::from_secs(120),
-            precision: Precision::F32,
+            precision: PrecisionChoice::Auto,
+            dtype: file::Precision::F32,
             drop_decoder: false,
             device: Device::Cpu,
             command: "dc-encoder pretrain".to_owned(),
+        }
+    }
+
+    /// What the network is made for; `config` is the model's.
+    fn setup(&self, config: &Config) -> network::Setup {
+        network::Setup {
+            config: config.clone(),
+            device: self.device.clone(),
+            precision: self.precision.on(&self.device),
+            latent_weight: self.latent_weight,
         }
     }
 

@@ -124,7 +124,7 @@ pub(super) fn prepare(
     let frames = Arc::new(read_frames(options, &config, watch)?);
     let decoder =
         config.decoder.clone().ok_or_else(|| PretrainError::NoDecoder { path: options.out.clone() })?;
-    let network = Network::new(&config, &decoder, &weights, &options.device, options.latent_weight)
+    let network = Network::new(options.setup(&config), &decoder, &weights)
         .map_err(PretrainError::compute("building the model"))?;
     let mut recipe = recipe(options, config, name, &frames);
     let state = match earlier {
@@ -194,6 +194,7 @@ pub(super) fn recipe(options: &Options, model: Config, start: String, frames: &F
         mask_ratio: options.mask_ratio,
         latent_weight: options.latent_weight,
         augment: options.augment,
+        precision: options.precision.on(&options.device),
         seed: options.seed,
         validate_every: 1,
         early_stop: options.early_stop,

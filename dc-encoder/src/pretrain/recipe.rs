@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::precision::Precision;
 use super::schedule::Schedule;
 use crate::model::Config;
 
@@ -39,6 +40,9 @@ pub(super) struct Recipe {
     pub(super) latent_weight: f64,
     /// Whether frames are mildly changed.
     pub(super) augment: bool,
+    /// Number format of products and activations; checkpoints from before it was a choice are of f32.
+    #[serde(default)]
+    pub(super) precision: Precision,
     /// Seed of everything random.
     pub(super) seed: u64,
     /// Steps between validations.
@@ -91,6 +95,7 @@ impl Recipe {
             mask_ratio: 0.7,
             latent_weight: 1.0,
             augment: true,
+            precision: Precision::F32,
             seed: 1,
             validate_every: 2,
             early_stop: None,

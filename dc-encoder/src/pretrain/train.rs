@@ -204,18 +204,19 @@ impl Run<'_> {
         }
         let weights = network.weights().map_err(PretrainError::compute("collecting the weights"))?;
         debug_assert!(state.step > 0);
-        Ok(file::save(&self.options.out, &config, &weights, self.options.precision, true)?)
+        Ok(file::save(&self.options.out, &config, &weights, self.options.dtype, true)?)
     }
 
     /// How the weights came about.
     fn note(&self) -> String {
         let Ready { recipe, state, .. } = &self.ready;
         format!(
-            "masked autoencoding from {}; {} of {} steps of {} frames, seed {}, {} frames (and {} held out); {}",
+            "masked autoencoding from {}; {} of {} steps of {} frames in {}, seed {}, {} frames (and {} held out); {}",
             recipe.start,
             state.step,
             recipe.schedule.steps,
             recipe.batch * recipe.accumulate,
+            recipe.precision,
             recipe.seed,
             recipe.training,
             recipe.frames - recipe.training,

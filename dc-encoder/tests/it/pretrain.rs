@@ -22,6 +22,7 @@ use tempfile::TempDir;
 mod collapse;
 mod command;
 mod failures;
+mod precision;
 
 /// 24x32 pixels, 12 patches: a step takes a millisecond.
 pub fn tiny() -> Config {
@@ -81,7 +82,7 @@ fn weights(out: &Path) -> Vec<u8> {
 fn a_run_learns_and_leaves_a_model_and_its_logs() {
     let dir = TempDir::new().unwrap();
     let (frames, out) = (frames(dir.path(), 30), dir.path().join("out"));
-    let options = Options { precision: Precision::F16, ..options(&frames, out.clone(), 120) };
+    let options = Options { dtype: Precision::F16, ..options(&frames, out.clone(), 120) };
     let mut losses = Vec::new();
     let summary = pretrain::run(&options, &mut |event| {
         if let Event::Step { validation: Some(validation), .. } = event {

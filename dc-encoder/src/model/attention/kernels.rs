@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor};
 
 use super::landmarks::Landmarks;
 use super::pinv::pinv;
-use crate::model::ops::softmax;
+use crate::model::ops::{softmax, wide};
 
 /// Most numbers of an attention matrix held at once, over all heads and images (64 MiB in f32): 8040 tokens and 10
 /// heads would otherwise take 2.6 GB. Small enough to keep memory flat, large enough that products stay efficient.
@@ -43,6 +43,7 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, max_scores: usize) -> Result<Tenso
 /// landmark means of `q` and `k`. Shapes as [`exact`].
 ///
 /// The order of the products matters: the pseudo-inverse meets `[landmarks, dim_head]`, never `[tokens, landmarks]`.
+/// In bf16 it is still made in f32, as the means are: its iteration squares what rounding leaves.
 pub fn nystrom(
     q: &Tensor,
     k: &Tensor,
@@ -50,11 +51,13 @@ pub fn nystrom(
     landmarks: &Landmarks,
     iterations: usize,
 ) -> Result<Tensor> {
-    let (ql, kl) = (landmarks.means(q)?, landmarks.means(k)?);
+    let (dtype, wide) = (q.dtype(), wide(q.dtype()));
+    let (ql, kl) = (landmarks.means(&q.to_dtype(wide)?)?, landmarks.means(&k.to_dtype(wide)?)?);
     let klt = kl.transpose(D::Minus1, D::Minus2)?;
     let middle = pinv(&softmax(&ql.matmul(&klt)?)?, iterations)?;
-    let values = attend(&ql, k, v, MAX_SCORES)?;
-    attend(q, &kl, &middle.matmul(&values)?, MAX_SCORES)
+    let values = attend(&ql.to_dtype(dtype)?, k, v, MAX_SCORES)?;
+    let values = middle.matmul(&values.to_dtype(wide)?)?.to_dtype(dtype)?;
+    attend(q, &kl.to_dtype(dtype)?, &values, MAX_SCORES)
 }
 
 /// Depthwise convolution of the values along the tokens: `v [batch, heads, tokens, dim_head]`, `weight

@@ -100,7 +100,10 @@ impl Attention {
             }
         };
         let core = match &self.conv {
-            Some(weight) => (core + conv_residual(&v, weight)?)?,
+            Some(weight) => {
+                let residual = conv_residual(&v.to_dtype(weight.dtype())?, weight)?;
+                (&core + residual.to_dtype(core.dtype())?)?
+            }
             None => core,
         };
         let joined =

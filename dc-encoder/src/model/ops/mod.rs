@@ -5,6 +5,7 @@
 //! linear                           product and bias at once; no gradient for an input that needs none
 //! attention                        queries, keys and values read where the projection left them
 //! prediction_loss                  the decoder's last layer and the squared error, without the prediction
+//! mixed                            bf16 products between f32 sums, on every device
 //! ```
 //! candle's own softmax and LayerNorm have no backward pass, its GELU calls a scalar `erf` on one thread, its
 //! products always compute both gradients, and sums over rows walk a column at a time. On other devices than the
@@ -19,6 +20,7 @@ mod gelu;
 mod linear;
 mod math;
 pub(crate) mod matmul;
+mod mixed;
 mod norm;
 mod prediction;
 mod softmax;
@@ -26,6 +28,7 @@ mod softmax;
 mod testing;
 
 pub(crate) use attention::Heads;
+pub(crate) use mixed::wide;
 pub use prediction::{Target, prediction_loss};
 
 /// Elements one thread takes at a time: 16 KiB, well inside a core's first cache.
@@ -40,6 +43,9 @@ fn fused(x: &Tensor) -> bool {
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     if fused(x) {
         return x.contiguous()?.apply_op1(softmax::Softmax);
+    }
+    if x.dtype() == mixed::NARROW {
+        return softmax(&x.to_dtype(wide(x.dtype()))?)?.to_dtype(x.dtype());
     }
     if !x.track_op() && x.dtype() == DType::F32 {
         return candle_nn::ops::softmax_last_dim(&x.contiguous()?);
@@ -69,8 +75,11 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     centred.broadcast_div(&(variance + eps)?.sqrt()?)?.broadcast_mul(weight)?.broadcast_add(bias)
 }
 
-/// A linear layer: `[.., input]` to `[.., out]`.
+/// A linear layer: `[.., input]` to `[.., out]`, in the weight's format.
 pub(crate) fn linear(layer: &Linear, x: &Tensor) -> Result<Tensor> {
+    if layer.weight().dtype() == mixed::NARROW {
+        return mixed::linear(layer, x);
+    }
     let tracked = x.track_op() || layer.weight().track_op();
     if tracked && fused(x) { linear::forward(layer, x) } else { layer.forward(x) }
 }

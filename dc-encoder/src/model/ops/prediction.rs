@@ -28,7 +28,7 @@ pub trait Target: Sync {
 /// The tensor library's.
 pub fn prediction_loss(x: &Tensor, layer: &Linear, target: &dyn Target) -> Result<Tensor> {
     match layer.bias() {
-        Some(bias) if fused(x) && x.track_op() => {
+        Some(bias) if fused(x) && fused(layer.weight()) && x.track_op() => {
             let x = x.contiguous()?;
             let known = Known::new(&x, layer.weight(), bias, target)?;
             x.apply_op3(layer.weight(), bias, known)
@@ -38,7 +38,7 @@ pub fn prediction_loss(x: &Tensor, layer: &Linear, target: &dyn Target) -> Resul
 }
 
 fn composed(x: &Tensor, layer: &Linear, target: &dyn Target) -> Result<Tensor> {
-    let prediction = linear(layer, x)?;
+    let prediction = linear(layer, x)?.to_dtype(x.dtype())?;
     let (rows, width) = prediction.dims2()?;
     let mut values = vec![0f32; rows * width];
     let fill = |(row, to): (usize, &mut [f32])| target.fill(row, to);

@@ -77,3 +77,14 @@ fn frames_that_show_the_same_are_told_once() {
     }
     assert!(!said.contains("WARNING: the embedding's effective rank"), "{said}");
 }
+
+#[test]
+fn the_precision_is_said_and_a_slow_one_warned_of() {
+    let dir = TempDir::new().unwrap();
+    let frames = frames(dir.path(), 8);
+    let text = said(command(dir.path(), &frames, &["--steps", "2", "--precision", "bf16"]));
+    assert!(text.contains("in bf16\n") && text.contains("WARNING: on the processor bf16"), "{text}");
+    fs::remove_dir_all(dir.path().join("out")).unwrap();
+    let text = said(command(dir.path(), &frames, &["--steps", "2"]));
+    assert!(text.contains("in f32\n") && !text.contains("bf16"), "{text}");
+}
