@@ -30,20 +30,13 @@ impl CandleBackend {
     /// Takes a model that was loaded on this device.
     pub fn new(model: Model, opened: Opened) -> Self {
         let config = model.config();
-        let (rows, cols) = config.grid();
         let most = if matches!(opened.device, Device::Cpu) { CPU_BATCH } else { GPU_BATCH };
+        let max_batch = (MAX_BATCH_TOKENS / config.tokens()).clamp(1, most);
         let info = BackendInfo {
             device: opened.name,
             path: opened.path,
             reason: opened.reason,
-            model: short_name(config),
-            note: config.note(),
-            space: model.space(),
-            embed_dim: config.embed_dim,
-            grid: (rows, cols, config.latent_dim()),
-            cells: config.cells(),
-            input: (config.height, config.width),
-            max_batch: (MAX_BATCH_TOKENS / config.tokens()).clamp(1, most),
+            ..BackendInfo::of(config, model.space(), max_batch)
         };
         let geometry = PatchGeometry {
             height: config.height as u32,

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use protocol::SpaceId;
 use shared::image::Rgb;
 
+use crate::model::Config;
+
 mod candle;
 pub mod cpu;
 mod device;
@@ -54,6 +56,26 @@ pub struct BackendInfo {
     pub input: (usize, usize),
     /// Most frames worth giving in one call: larger batches cost memory and gain nothing.
     pub max_batch: usize,
+}
+
+impl BackendInfo {
+    /// What the model says; the words about device, path and reason are the backend's to fill in.
+    fn of(config: &Config, space: SpaceId, max_batch: usize) -> Self {
+        let (rows, cols) = config.grid();
+        Self {
+            device: String::new(),
+            path: String::new(),
+            reason: String::new(),
+            model: candle::short_name(config),
+            note: config.note(),
+            space,
+            embed_dim: config.embed_dim,
+            grid: (rows, cols, config.latent_dim()),
+            cells: config.cells(),
+            input: (config.height, config.width),
+            max_batch,
+        }
+    }
 }
 
 /// One encoded frame.

@@ -6,7 +6,7 @@ use shared::image::Rgb;
 
 use super::simd::Isa;
 use super::{CpuError, Encoder, Setup};
-use crate::backend::candle::{CPU_BATCH, MAX_BATCH_TOKENS, check_sizes, short_name};
+use crate::backend::candle::{CPU_BATCH, MAX_BATCH_TOKENS, check_sizes};
 use crate::backend::{Backend, BackendError, BackendInfo, Encoded, Precision};
 use crate::model::file::Weights;
 use crate::model::{Config, space};
@@ -49,19 +49,11 @@ impl CpuBackend {
             space = parity::space(space, precision, &agreement);
             reason = format!("{reason}; {}", parity::verdict(precision, &agreement));
         }
-        let (rows, cols) = config.grid();
         let info = BackendInfo {
             device: format!("CPU, {threads} thread{}", if threads == 1 { "" } else { "s" }),
             path: format!("own path, {precision}, {}", encoder.kernel()),
             reason,
-            model: short_name(config),
-            note: config.note(),
-            space,
-            embed_dim: config.embed_dim,
-            grid: (rows, cols, config.latent_dim()),
-            cells: config.cells(),
-            input: (config.height, config.width),
-            max_batch,
+            ..BackendInfo::of(config, space, max_batch)
         };
         Ok(Self { encoder, info })
     }

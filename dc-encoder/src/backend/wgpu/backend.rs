@@ -6,7 +6,7 @@ use shared::image::Rgb;
 
 use super::gpu::Gpu;
 use super::{Encoder, WgpuError};
-use crate::backend::candle::{MAX_BATCH_TOKENS, check_sizes, short_name};
+use crate::backend::candle::{MAX_BATCH_TOKENS, check_sizes};
 use crate::backend::cpu::{self, simd::Isa};
 use crate::backend::{Backend, BackendError, BackendInfo, Encoded, Precision};
 use crate::model::file::Weights;
@@ -41,19 +41,11 @@ impl WgpuBackend {
         if !agreement.within(&parity::F32) {
             return Err(WgpuError::Wrong { adapter, agreement });
         }
-        let (rows, cols) = config.grid();
         let info = BackendInfo {
             device: adapter,
             path: "wgpu 30, f32, WGSL".to_owned(),
             reason: format!("asked for; against the processor on probe frames: {agreement}"),
-            model: short_name(config),
-            note: config.note(),
-            space: space::id(config, &weights)?,
-            embed_dim: config.embed_dim,
-            grid: (rows, cols, config.latent_dim()),
-            cells: config.cells(),
-            input: (config.height, config.width),
-            max_batch,
+            ..BackendInfo::of(config, space::id(config, &weights)?, max_batch)
         };
         Ok(Self { encoder, info })
     }

@@ -81,34 +81,48 @@ impl<T> Block<'_, T> {
     }
 }
 
-/// A pointer that tasks on other threads may use.
-struct Start<T>(*mut T);
-// SAFETY: only disjoint blocks are made of it, one a task (see `over`); `T: Send` crosses threads.
-unsafe impl<T: Send> Sync for Start<T> {}
+/// A matrix that tasks on other threads take their blocks of.
+struct Whole<T> {
+    start: *mut T,
+    stride: usize,
+}
+// SAFETY: only disjoint blocks are made of it, one a task (see `block`); `T: Send` crosses threads.
+unsafe impl<T: Send> Sync for Whole<T> {}
+
+impl<T> Whole<T> {
+    fn of(matrix: &mut MatMut<'_, T>) -> Self {
+        Self { start: matrix.data.as_mut_ptr(), stride: matrix.stride }
+    }
+
+    /// The block of `rows` by `cols` numbers that begins at (`row`, `col`).
+    ///
+    /// # Safety
+    /// The block lies in the matrix, which lives and is used by nobody else for `'a`, and no two blocks that live at
+    /// once overlap.
+    unsafe fn block<'a>(&self, (row, col): (usize, usize), (rows, cols): (usize, usize)) -> Block<'a, T> {
+        // SAFETY: the place lies in the matrix, by the caller's promise, and that in its slice: `MatMut::new` checked.
+        let start = unsafe { self.start.add(row * self.stride + col) };
+        Block { start, rows, cols, stride: self.stride, owner: PhantomData }
+    }
+}
 
 impl<S: Send> Pool<S> {
     /// Cuts `out` into blocks of at most `size` (rows, columns) and calls `task(scratch, (first row, first column),
     /// block)` for each, on all threads. Neighbouring tasks share columns: blocks are taken column after column.
     pub fn over<T: Send>(
         &mut self,
-        out: MatMut<'_, T>,
+        mut out: MatMut<'_, T>,
         size: (usize, usize),
         task: impl Fn(&mut S, (usize, usize), Block<'_, T>) + Sync,
     ) {
         let (down, across) = out.grid(size);
-        let (rows, cols, stride) = (out.rows, out.cols, out.stride);
-        let start = Start(out.data.as_mut_ptr());
-        let start = &start;
+        let (rows, cols) = (out.rows, out.cols);
+        let whole = Whole::of(&mut out);
         self.run(down * across, |scratch, number| {
             let (row, col) = (number % down * size.0, number / down * size.1);
-            let block = Block {
-                // SAFETY: `row < rows` and `col < cols` lie in the slice that `MatMut::new` checked.
-                start: unsafe { start.0.add(row * stride + col) },
-                rows: size.0.min(rows - row),
-                cols: size.1.min(cols - col),
-                stride,
-                owner: PhantomData,
-            };
+            let size = (size.0.min(rows - row), size.1.min(cols - col));
+            // SAFETY: `row < rows`, `col < cols`, and the size ends in the matrix; each number is another place of a grid.
+            let block = unsafe { whole.block((row, col), size) };
             task(scratch, (row, col), block);
         });
     }
@@ -138,7 +152,7 @@ impl<S: Send> Pool<S> {
     /// If `beside` has another shape, or `out` does not end with a band.
     pub fn over_bands<T: Send, U: Send>(
         &mut self,
-        out: MatMut<'_, T>,
+        mut out: MatMut<'_, T>,
         bands: Bands,
         beside: Option<(MatMut<'_, U>, usize)>,
         task: impl Fn(&mut S, (usize, usize), Block<'_, T>, Option<Block<'_, U>>) + Sync,
@@ -146,33 +160,23 @@ impl<S: Send> Pool<S> {
         let Bands { rows: band, block: size } = bands;
         let (down, across) = (out.rows / band * bands.down(), out.cols.div_ceil(size.1));
         assert!(out.rows.is_multiple_of(band), "{} rows are no bands of {band}", out.rows);
-        let beside = beside.map(|(to, width)| {
+        let beside = beside.map(|(mut to, width)| {
             assert_eq!((to.rows, to.cols.div_ceil(width)), (down, across), "rows and columns of blocks");
-            (Start(to.data.as_mut_ptr()), width, to.cols, to.stride)
+            (Whole::of(&mut to), width, to.cols)
         });
-        let beside = &beside;
-        let (cols, stride) = (out.cols, out.stride);
-        let start = Start(out.data.as_mut_ptr());
-        let start = &start;
+        let cols = out.cols;
+        let whole = Whole::of(&mut out);
         self.run(down * across, |scratch, number| {
             let (part, panel) = (number % down, number / down);
             let inside = part % bands.down() * size.0;
             let (row, col) = (part / bands.down() * band + inside, panel * size.1);
-            let block = Block {
-                // SAFETY: `row` lies in a band of the matrix and `col < cols`: in the slice that `MatMut::new` checked.
-                start: unsafe { start.0.add(row * stride + col) },
-                rows: size.0.min(band - inside),
-                cols: size.1.min(cols - col),
-                stride,
-                owner: PhantomData,
-            };
-            let beside = beside.as_ref().map(|(start, width, cols, stride)| Block {
+            let size = (size.0.min(band - inside), size.1.min(cols - col));
+            // SAFETY: the block ends in its band of the matrix, and `col < cols`; each number is another place of a grid.
+            let block = unsafe { whole.block((row, col), size) };
+            let beside = beside.as_ref().map(|(whole, width, cols)| {
+                let size = (1, (*width).min(cols - panel * width));
                 // SAFETY: the shape was checked above: `part` is a row, and `panel * width` a column, of the matrix.
-                start: unsafe { start.0.add(part * stride + panel * width) },
-                rows: 1,
-                cols: (*width).min(cols - panel * width),
-                stride: *stride,
-                owner: PhantomData,
+                unsafe { whole.block((part, panel * width), size) }
             });
             task(scratch, (row, col), block, beside);
         });
