@@ -6,6 +6,7 @@
 //! ```
 //! A frame takes one [`HeadSet`] for all its way: a swap happens between two frames, never within one.
 
+mod fault;
 mod guard;
 mod tally;
 
@@ -179,7 +180,11 @@ impl Loaded {
         self.head.check_space(&embedding.space).inspect_err(|_| self.tally.other_space())?;
         let input = Input { embedding: &embedding.embedding, tokens: embedding.tokens.as_deref() };
         let start = Instant::now();
-        let result = match guarded(|| self.head.run(&input)) {
+        let run = || {
+            fault::strike(&self.info.unit);
+            self.head.run(&input)
+        };
+        let result = match guarded(run) {
             Ok(result) => result.map_err(NoAnswer::from),
             Err(panicked) => Err(NoAnswer::from(panicked)),
         };

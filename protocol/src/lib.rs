@@ -11,7 +11,7 @@
 //!  (one a frame)          ◄── FrameReplyMsg: Answer | Dropped | Rejected, FIN
 //!
 //!  fetch stream     StreamKind::Fetch, FetchRequest, FIN ─────►
-//!  (one a release)        ◄── FetchReplyMsg: Found, bytes from the offset on | Refused, FIN
+//!  (one a release)        ◄── FetchReplyMsg: Found, the body from an offset on | Refused, FIN
 //!
 //! operator
 //!  operator stream  StreamKind::Operator, OperatorRequestMsg [, the head file], FIN ─►
@@ -27,6 +27,7 @@
 //! allocates no more than the bytes it was given, refuses trailing bytes, and checks every string, count and
 //! tensor of the message ([`Message::validate`]). The format is pinned by golden bytes in `tests/`.
 
+mod body;
 pub mod close;
 pub mod codec;
 mod hex;
@@ -37,6 +38,7 @@ mod release;
 mod space;
 mod tensor;
 
+pub use body::{Body, BodyId, Part};
 pub use codec::{CodecError, Deframer};
 pub use message::Message;
 pub use message::control::{
@@ -46,7 +48,7 @@ pub use message::control::{
 pub use message::frame::{Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, ServerTimings};
 pub use message::head::{FetchCode, FetchReplyMsg, FetchRequest, HeadReport, Wanted};
 pub use message::operate::{
-    CameraHead, ChannelState, HistoryEntry, OperatorCode, OperatorReplyMsg, OperatorRequestMsg,
+    AuditEntry, CameraHead, ChannelState, HistoryEntry, OperatorCode, OperatorReplyMsg, OperatorRequestMsg,
     RolloutAction, RolloutPhase,
 };
 pub use moments::Moments;
@@ -55,7 +57,7 @@ pub use space::{ParseSpaceIdError, SpaceId};
 pub use tensor::{Encoding, ParseEncodingError, WireTensor};
 
 /// Names this protocol, and its version, in the TLS handshake: peers of different versions do not connect.
-pub const ALPN: &[u8] = b"fth/2";
+pub const ALPN: &[u8] = b"fth/3";
 
 /// The version that [`Hello`] and [`Welcome`] carry. It changes together with [`ALPN`].
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;

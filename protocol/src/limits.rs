@@ -17,11 +17,14 @@ pub const MAX_SIGNATURE_BYTES: usize = 1024;
 /// Largest head release, in bytes: the largest head file that is accepted anywhere.
 pub const MAX_RELEASE_BYTES: u32 = 64 * 1024 * 1024;
 
-/// Longest request for a release, in bytes without its length prefix. The largest is 37 bytes.
-pub const MAX_FETCH_REQUEST_BYTES: usize = 64;
+/// Longest request for a release, in bytes without its length prefix. The largest is 70 bytes.
+pub const MAX_FETCH_REQUEST_BYTES: usize = 128;
 
 /// Longest reply to it, in bytes without its length prefix: a signature or a reason, and a few integers.
 pub const MAX_FETCH_REPLY_BYTES: usize = 2 * 1024;
+
+/// Most lines of the audit log in one answer: a few weeks of a busy registry.
+pub const MAX_AUDIT_LINES: u32 = 1000;
 
 /// The whole of a share: 1000 thousandths of the cameras.
 pub const WHOLE_SHARE: u16 = 1000;

@@ -43,7 +43,7 @@ pub enum Command {
     Rollout(release::RolloutArgs),
     /// Where channels stand, and how each camera does with its heads
     Status(status::StatusArgs),
-    /// Who changed what in a registry folder, and when
+    /// Who changed what in a server's registry, and when
     Audit(status::AuditArgs),
     /// Print what a head file says about itself, and run its self-test
     Inspect {

@@ -18,10 +18,10 @@ use crate::operate::order::{Publication, rollback};
 use crate::operate::{Client, Desk, OperateError, Standing, named};
 use crate::registry::{Embedded, Registrar};
 
-/// Where a command goes.
+/// Which registry a command is for.
 #[derive(Debug, Args)]
-pub struct Where {
-    /// The server; its registry is changed
+pub struct Place {
+    /// The server that has it
     #[arg(long, env = "FTH_SERVER", value_name = "HOST:PORT")]
     server: Option<String>,
     /// Folder with an operator's cert.pem, key.pem and ca.pem, from `dc-encoder pki issue --operator NAME`
@@ -30,6 +30,13 @@ pub struct Where {
     /// A registry folder on this machine instead, while no server has it open
     #[arg(long, value_name = "DIR")]
     registry: Option<PathBuf>,
+}
+
+/// Where a command goes, and with whose keys.
+#[derive(Debug, Args)]
+pub struct Where {
+    #[command(flatten)]
+    place: Place,
     /// Folder of the keys: root.pub, key-ring, and the key that signs assignments
     #[arg(long, default_value = "keys", value_name = "DIR")]
     pub(super) keys: PathBuf,
@@ -131,10 +138,11 @@ impl From<ActionArg> for RolloutAction {
     }
 }
 
-impl Where {
-    pub(super) async fn open(&self, keys: &KeyFolder) -> anyhow::Result<Desk> {
+impl Place {
+    /// Connects, or opens the folder; `root` is needed for a new one.
+    pub(super) async fn open(&self, root: Option<PublicKey>) -> anyhow::Result<Desk> {
         match (&self.registry, &self.server, &self.cert) {
-            (Some(dir), ..) => local(dir, keys.trust().root()),
+            (Some(dir), ..) => local(dir, root),
             (None, Some(server), Some(cert)) => Ok(Desk::Remote(Client::connect(server, cert).await?)),
             (None, Some(_), None) => bail!(
                 "--server needs --cert: a folder from `dc-encoder pki issue --operator NAME`, on this machine"
@@ -144,10 +152,22 @@ impl Where {
             }
         }
     }
+
+    /// The folder that is there to be read.
+    pub(super) fn check_folder(&self) -> anyhow::Result<()> {
+        let missing = self.registry.as_ref().filter(|dir| !dir.is_dir());
+        missing.map_or(Ok(()), |dir| bail!("{} is no folder", dir.display()))
+    }
 }
 
-fn local(dir: &Path, root: PublicKey) -> anyhow::Result<Desk> {
-    let registrar = Registrar::open(Box::new(Embedded::open(dir)?), Some(root), Timestamp::now())?;
+impl Where {
+    pub(super) async fn open(&self, keys: &KeyFolder) -> anyhow::Result<Desk> {
+        self.place.open(Some(keys.trust().root())).await
+    }
+}
+
+fn local(dir: &Path, root: Option<PublicKey>) -> anyhow::Result<Desk> {
+    let registrar = Registrar::open(Box::new(Embedded::open(dir)?), root, Timestamp::now())?;
     Ok(Desk::Local(Box::new(registrar)))
 }
 

@@ -1,19 +1,18 @@
 //! `dc-encoder head status`: where channels stand, and how each camera does; `head audit`: who changed what.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
-use clap::Args;
+use anyhow::bail;
+use clap::{Args, value_parser};
 use jiff::Timestamp;
+use protocol::limits::MAX_AUDIT_LINES;
 use protocol::{CameraHead, OperatorReplyMsg, OperatorRequestMsg};
 use shared::release::{Channel, Pattern};
 
-use super::release::{Where, block_on, known};
+use super::release::{Place, Where, block_on, known};
 use crate::keys::KeyFolder;
 use crate::operate::table::{self, Settled};
 use crate::operate::{Desk, OperateError};
-use crate::registry::{AuditRecord, Embedded, Registry as _};
 
 /// How often `--watch` asks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
@@ -73,23 +72,25 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<String> {
 /// Arguments of `head audit`.
 #[derive(Debug, Args)]
 pub struct AuditArgs {
-    /// The registry folder, while no server has it open
-    #[arg(long, value_name = "DIR")]
-    registry: PathBuf,
     /// How many of the newest lines
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    lines: usize,
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(MAX_AUDIT_LINES)))]
+    last: u32,
+    #[command(flatten)]
+    at: Place,
 }
 
 /// The audit log, the oldest of the lines first.
 ///
 /// # Errors
-/// A registry that cannot be read.
+/// A server that refuses, or a registry that cannot be read.
 pub fn audit(args: &AuditArgs) -> anyhow::Result<String> {
-    ensure!(args.registry.is_dir(), "{} is no folder", args.registry.display());
-    let lines = Embedded::open(&args.registry)?.audit(args.lines)?;
-    let line = |AuditRecord { by, what, at }: &AuditRecord| format!("{at:.0}  {by}  {what}\n");
-    Ok(lines.iter().rev().map(line).collect())
+    args.at.check_folder()?;
+    block_on(async {
+        let desk = args.at.open(None).await?;
+        let lines = desk.audit(args.last).await?;
+        desk.close().await;
+        Ok(lines.iter().rev().map(table::audit).collect())
+    })
 }
 
 /// What makes a report worth printing again: counts and times change all the time.

@@ -14,7 +14,9 @@ pub mod table;
 use std::io::Write as _;
 
 use jiff::Timestamp;
-use protocol::{ChannelState, HistoryEntry, OperatorCode, OperatorReplyMsg, OperatorRequestMsg, ReleaseId};
+use protocol::{
+    AuditEntry, ChannelState, HistoryEntry, OperatorCode, OperatorReplyMsg, OperatorRequestMsg, ReleaseId,
+};
 use shared::release::{Channel, KeyRole, ReleaseError, Share, SignedAssignment, digest};
 use shared::wire::WireError;
 
@@ -178,6 +180,19 @@ impl Desk {
         let key = keys.signing_key(KeyRole::Assignments, None)?;
         let assignment = assignment.sign(&key)?;
         self.ask(&OperatorRequestMsg::Assign { assignment }).await.map(drop)
+    }
+
+    /// The newest lines of the audit log, the newest first; at most [`MAX_AUDIT_LINES`](protocol::limits::MAX_AUDIT_LINES).
+    ///
+    /// # Errors
+    /// [`OperateError`].
+    pub async fn audit(&self, last: u32) -> Result<Vec<AuditEntry>, OperateError> {
+        let (replies, _) = self.ask(&OperatorRequestMsg::Audit { last }).await?;
+        let line = |reply| match reply {
+            OperatorReplyMsg::Audit(line) => Ok(line),
+            _ => Err(OperateError::Unexpected("not a line of the audit log")),
+        };
+        replies.into_iter().map(line).collect()
     }
 
     /// Says goodbye.

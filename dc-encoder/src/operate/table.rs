@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use protocol::{CameraHead, ChannelState, HistoryEntry, Moments, ReleaseId};
+use protocol::{AuditEntry, CameraHead, ChannelState, HistoryEntry, Moments, ReleaseId};
 use shared::release::Share;
 
 use crate::registry::read_assignment;
@@ -48,6 +48,15 @@ pub fn history(entries: &[HistoryEntry], now: Timestamp) -> String {
             writeln!(text, "  {counter:>4}  {}  {what}, by {by}, {} ago", release.short(), ago(now, *at_us));
         text
     })
+}
+
+/// A line of the audit log: when, who, what.
+#[must_use]
+pub fn audit(entry: &AuditEntry) -> String {
+    let AuditEntry { by, what, at_us } = entry;
+    // Any number of a server's clock is printed.
+    let at = Timestamp::from_microsecond(*at_us).unwrap_or(Timestamp::UNIX_EPOCH);
+    format!("{at:.0}  {by}  {what}\n")
 }
 
 /// One line for each head of each camera, aligned.

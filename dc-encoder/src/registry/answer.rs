@@ -1,10 +1,10 @@
 //! What an operator's requests are answered with.
 
 use jiff::Timestamp;
-use protocol::{ChannelState, HistoryEntry, OperatorReplyMsg, OperatorRequestMsg};
+use protocol::{AuditEntry, ChannelState, HistoryEntry, OperatorReplyMsg, OperatorRequestMsg};
 use shared::release::{Channel, Pattern, Trust};
 
-use super::{ChannelRecord, HistoryRecord, Registrar, RegistryError};
+use super::{AuditRecord, ChannelRecord, HistoryRecord, Registrar, RegistryError};
 
 /// Most lines of a history that are sent: what a person reads.
 const HISTORY_LINES: usize = 200;
@@ -49,6 +49,14 @@ impl Registrar {
                     OperatorReplyMsg::Head(line)
                 };
                 Ok(lines.map(head).chain(done("")).collect())
+            }
+            OperatorRequestMsg::Audit { last } => {
+                let lines = self.store.audit(usize::try_from(*last).unwrap_or(usize::MAX))?;
+                let line = |AuditRecord { by, what, at }| {
+                    let (by, what) = (protocol::limits::clip(&by), protocol::limits::clip(&what));
+                    OperatorReplyMsg::Audit(AuditEntry { by, what, at_us: at.as_microsecond() })
+                };
+                Ok(lines.into_iter().map(line).chain(done("")).collect())
             }
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! registry/
-//!   registry.redb   records, histories and the audit log; transactions of redb
-//!   blobs/DIGEST    head files
-//!   blobs/incoming-* on their way; swept away when the registry is opened
+//!   registry.redb      records, histories and the audit log; transactions of redb
+//!   blobs/DIGEST       head files
+//!   blobs/DIGEST.zlib  those that travel compressed
+//!   blobs/incoming-*   on their way; swept away when the registry is opened
 //! ```
 //! A file is on disk under its digest before the transaction that names it: a crash in between leaves a file that
 //! nothing names, which the next opening removes.
@@ -32,6 +33,9 @@ const CHANNELS: TableDefinition<'_, &str, &str> = TableDefinition::new("channels
 const HISTORY: TableDefinition<'_, (&str, u64), &str> = TableDefinition::new("history");
 /// By line; only ever inserted at the end.
 const AUDIT: TableDefinition<'_, u64, &str> = TableDefinition::new("audit");
+
+/// What the names of compressed files end with.
+const PACKED: &str = ".zlib";
 
 /// What the names of unfinished files start with.
 const INCOMING: &str = "incoming-";
@@ -71,9 +75,11 @@ impl Embedded {
         for entry in std::fs::read_dir(&self.blobs).map_err(&failed)? {
             let path = entry.map_err(&failed)?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let id: Option<ReleaseId> = name.parse().ok();
-            let orphan = match id {
-                Some(id) => self.release(id)?.is_none(),
+            let digits = name.strip_suffix(PACKED);
+            let id: Option<ReleaseId> = digits.unwrap_or(name).parse().ok();
+            let orphan = match id.map(|id| self.release(id)).transpose()? {
+                Some(Some(record)) => digits.is_some() && record.packed.is_none(),
+                Some(None) => true,
                 None => name.starts_with(INCOMING),
             };
             if orphan {
@@ -94,11 +100,22 @@ impl Embedded {
         Ok(value.map(|value| value.value().to_owned()))
     }
 
-    /// Puts the whole file under its name, on disk, before anything names it.
-    fn keep(&self, id: ReleaseId, file: NamedTempFile) -> Result<(), RegistryError> {
-        let path = self.blobs.join(id.to_string());
-        file.as_file().sync_all().map_err(RegistryError::io("write", &path))?;
-        file.persist(&path).map_err(|error| RegistryError::io("write", &path)(error.error))?;
+    fn packed_path(&self, id: ReleaseId) -> PathBuf {
+        self.blobs.join(format!("{id}{PACKED}"))
+    }
+
+    /// Puts whole files under their names, on disk, before anything names them.
+    fn keep(
+        &self,
+        id: ReleaseId,
+        file: NamedTempFile,
+        packed: Option<NamedTempFile>,
+    ) -> Result<(), RegistryError> {
+        let packed = packed.map(|packed| (self.packed_path(id), packed));
+        for (path, file) in packed.into_iter().chain([(self.blobs.join(id.to_string()), file)]) {
+            file.as_file().sync_all().map_err(RegistryError::io("write", &path))?;
+            file.persist(&path).map_err(|error| RegistryError::io("write", &path)(error.error))?;
+        }
         sync(&self.blobs)
     }
 }
@@ -120,6 +137,11 @@ impl Registry for Embedded {
 
     fn open_release(&self, id: ReleaseId) -> Result<File, RegistryError> {
         let path = self.blobs.join(id.to_string());
+        File::open(&path).map_err(RegistryError::io("read", &path))
+    }
+
+    fn open_packed(&self, id: ReleaseId) -> Result<File, RegistryError> {
+        let path = self.packed_path(id);
         File::open(&path).map_err(RegistryError::io("read", &path))
     }
 
@@ -161,8 +183,8 @@ impl Registry for Embedded {
         match change {
             Change::Root(root) => put_meta(&transaction, "root", &root.to_string())?,
             Change::KeyRing(document) => put_meta(&transaction, "key-ring", document)?,
-            Change::Release { id, file, record } => {
-                self.keep(id, file)?;
+            Change::Release { id, file, packed, record } => {
+                self.keep(id, file, packed)?;
                 let mut table = transaction.open_table(RELEASES).map_err(RegistryError::database)?;
                 table.insert(&id.0, to_json(record).as_str()).map_err(RegistryError::database)?;
             }

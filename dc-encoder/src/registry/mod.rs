@@ -11,6 +11,7 @@ mod answer;
 mod embedded;
 mod error;
 mod fleet;
+mod pack;
 mod registrar;
 mod snapshot;
 
@@ -18,7 +19,7 @@ use std::fmt;
 use std::fs::File;
 
 use jiff::Timestamp;
-use protocol::ReleaseId;
+use protocol::{Body, BodyId, ReleaseId};
 use serde::{Deserialize, Serialize};
 use shared::release::{Assignment, Channel, Pattern, PublicKey, Rollout};
 use tempfile::NamedTempFile;
@@ -36,12 +37,41 @@ pub struct ReleaseRecord {
     pub head: String,
     /// Length of the file in bytes.
     pub bytes: u32,
+    /// The file compressed, where that saves enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<PackedRecord>,
     /// The detached signature.
     pub signature: String,
     /// Who published it first.
     pub by: String,
     /// When.
     pub at: Timestamp,
+}
+
+/// A release's compressed file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackedRecord {
+    /// Its SHA-256, as 64 digits.
+    pub digest: String,
+    /// Its length in bytes.
+    pub bytes: u32,
+}
+
+impl ReleaseRecord {
+    /// What may travel for the release: its file, and that compressed, if it is kept.
+    ///
+    /// # Errors
+    /// [`RegistryError::Corrupt`].
+    pub fn bodies(&self, release: ReleaseId) -> Result<(Body, Option<Body>), RegistryError> {
+        let plain = Body { id: BodyId::plain(release), len: self.bytes };
+        let Some(PackedRecord { digest, bytes }) = &self.packed else { return Ok((plain, None)) };
+        let id = digest.parse().map_err(|error: protocol::ParseReleaseIdError| RegistryError::Corrupt {
+            what: "release",
+            detail: error.to_string(),
+        })?;
+        Ok((plain, Some(Body { id, len: *bytes })))
+    }
 }
 
 /// Where a channel stands.
@@ -123,6 +153,8 @@ pub enum Change<'a> {
         id: ReleaseId,
         /// The file.
         file: NamedTempFile,
+        /// The file compressed, if it is kept so too.
+        packed: Option<NamedTempFile>,
         /// What is kept beside it.
         record: &'a ReleaseRecord,
     },
@@ -164,6 +196,12 @@ pub trait Registry: fmt::Debug + Send + Sync {
     /// # Errors
     /// As above.
     fn open_release(&self, id: ReleaseId) -> Result<File, RegistryError>;
+
+    /// The compressed file of a release that has one.
+    ///
+    /// # Errors
+    /// As above.
+    fn open_packed(&self, id: ReleaseId) -> Result<File, RegistryError>;
 
     /// Every channel, by name.
     ///

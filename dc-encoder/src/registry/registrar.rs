@@ -11,12 +11,13 @@ use protocol::{HeadReport, ReleaseId, RolloutAction, RolloutPhase};
 use shared::head::Head;
 use shared::release::{
     Assignment, Channel, Freshness, HeadSignature, Pattern, PublicKey, Rollout, Seen, SignedAssignment,
-    Trust, digest,
+    Trust, digest, unpack,
 };
 use tempfile::NamedTempFile;
 use tokio::sync::watch;
 
 use super::fleet::Fleet;
+use super::pack::pack_into;
 use super::{
     ASSIGNED, AuditRecord, Change, ChannelRecord, Given, HistoryRecord, Registry, RegistryError,
     ReleaseRecord, Snapshot,
@@ -96,14 +97,20 @@ impl Registrar {
         // Its key may have been revoked, or its file spoilt on the disk: then it comes again.
         let valid = HeadSignature::parse(have.signature.as_bytes())
             .and_then(|signature| trust.verify_release(release, &signature).map(|_| ()));
-        Ok(valid.is_err() || !self.is_whole(release))
+        Ok(valid.is_err() || !self.is_whole(release, &have))
     }
 
-    /// Whether the file that is kept is the release.
-    fn is_whole(&self, release: ReleaseId) -> bool {
-        let read = self.store.open_release(release).and_then(|file| read_limited(file, release));
-        read.inspect_err(|error| tracing::error!("release {}: {error}", release.short()))
-            .is_ok_and(|bytes| digest(&bytes) == release)
+    /// Whether the files that are kept are the release.
+    fn is_whole(&self, release: ReleaseId, record: &ReleaseRecord) -> bool {
+        let read = |file: Result<File, RegistryError>| {
+            let read = file.and_then(|file| read_limited(file, release));
+            read.inspect_err(|error| tracing::error!("release {}: {error}", release.short())).ok()
+        };
+        let is_release = |bytes: &Vec<u8>| digest(bytes) == release;
+        let packed = |bytes: Vec<u8>| unpack(&bytes, record.bytes).ok();
+        read(self.store.open_release(release)).as_ref().is_some_and(is_release)
+            && (record.packed.is_none()
+                || read(self.store.open_packed(release)).and_then(packed).as_ref().is_some_and(is_release))
     }
 
     /// Keeps a release; the embedding space it reads. The file is one of [`Registry::incoming`], with all bytes in it.
@@ -125,6 +132,8 @@ impl Registrar {
         }
         let head = Head::from_bytes(&bytes).map_err(|error| RegistryError::Head(error.to_string()))?;
         head.self_test().map_err(|error| RegistryError::Head(error.to_string()))?;
+        // Before the lock: it takes a while, and nothing of it is kept if the signature is not accepted.
+        let (packed, packed_record) = pack_into(&bytes, || self.store.incoming())?.unzip();
         let trust = self.trust();
         let known = trust.as_ref().ok_or(RegistryError::NoRing)?;
         let signer = known.verify_head(&bytes, &HeadSignature::parse(signature)?)?.name.clone();
@@ -133,11 +142,12 @@ impl Registrar {
         let record = ReleaseRecord {
             head,
             bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            packed: packed_record,
             signature: String::from_utf8_lossy(signature).into_owned(),
             by: by.to_owned(),
             at: now,
         };
-        let change = Change::Release { id: release, file, record: &record };
+        let change = Change::Release { id: release, file, packed, record: &record };
         self.store.commit(change, &AuditRecord { by: by.to_owned(), what, at: now })?;
         Ok(space)
     }

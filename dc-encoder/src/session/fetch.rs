@@ -1,10 +1,10 @@
-//! A fetch stream: the bytes of one release, from an offset on, behind everything else.
+//! A fetch stream: one release, as its file or that compressed, from an offset on, behind everything else.
 
 use std::io::SeekFrom;
 use std::time::Duration;
 
 use protocol::limits::{MAX_FETCH_REPLY_BYTES, MAX_FETCH_REQUEST_BYTES};
-use protocol::{FetchCode, FetchReplyMsg, FetchRequest, close};
+use protocol::{Body, FetchCode, FetchReplyMsg, FetchRequest, Part, close};
 use quinn::{RecvStream, SendStream, VarInt};
 use shared::wire::{WireError, expect_end, expect_msg, write_msg};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
@@ -57,9 +57,10 @@ async fn answer(
     let found = on_disk(shared.context(), move |context| find(context, &camera, &request)).await;
     match found.unwrap_or_else(|why| Err((FetchCode::Internal, why))) {
         Err((code, why)) => finish(send, &reply(code, &why)).await,
-        Ok((total, signature, file)) => {
-            write_msg(send, &FetchReplyMsg::Found { total, signature }, MAX_FETCH_REPLY_BYTES).await?;
-            stream(send, tokio::fs::File::from_std(file), request.offset).await
+        Ok(Found { total, signature, body, offset, file }) => {
+            let found = FetchReplyMsg::Found { total, signature, body, offset };
+            write_msg(send, &found, MAX_FETCH_REPLY_BYTES).await?;
+            stream(send, tokio::fs::File::from_std(file), offset).await
         }
     }
 }
@@ -70,10 +71,17 @@ async fn read(recv: &mut RecvStream) -> Result<FetchRequest, WireError> {
     Ok(request)
 }
 
-type Found = (u32, Vec<u8>, std::fs::File);
+struct Found {
+    total: u32,
+    signature: Vec<u8>,
+    body: Body,
+    offset: u32,
+    /// The whole body.
+    file: std::fs::File,
+}
 
 fn find(context: &Context, camera: &str, request: &FetchRequest) -> Result<Found, (FetchCode, String)> {
-    let FetchRequest { release, offset } = *request;
+    let FetchRequest { release, have } = *request;
     let registrar = context.registrar().map_err(|error| (FetchCode::Unknown, error.to_string()))?;
     let failed = |error: crate::registry::RegistryError| {
         tracing::error!(camera, release = release.short(), "cannot send a release: {error}");
@@ -85,10 +93,23 @@ fn find(context: &Context, camera: &str, request: &FetchRequest) -> Result<Found
     if !registrar.watch().borrow().assigns(camera, release) {
         return Err((FetchCode::NotAssigned, release.short()));
     }
-    if offset > record.bytes {
-        return Err((FetchCode::Offset, format!("{offset} of {} bytes", record.bytes)));
+    let (plain, packed) = record.bodies(release).map_err(failed)?;
+    let (body, offset) = choose(plain, packed, have);
+    if offset > body.len {
+        return Err((FetchCode::Offset, format!("{offset} of {} bytes", body.len)));
     }
-    Ok((record.bytes, record.signature.into_bytes(), store.open_release(release).map_err(failed)?))
+    let file = if body == plain { store.open_release(release) } else { store.open_packed(release) };
+    let (total, signature) = (record.bytes, record.signature.into_bytes());
+    Ok(Found { total, signature, body, offset, file: file.map_err(failed)? })
+}
+
+/// The body that goes on where a fetch stopped, or the shorter one from its start.
+fn choose(plain: Body, packed: Option<Body>, have: Option<Part>) -> (Body, u32) {
+    let goes_on = have.and_then(|Part { body, offset }| {
+        let known = [Some(plain), packed].into_iter().flatten().find(|known| known.id == body)?;
+        Some((known, offset))
+    });
+    goes_on.unwrap_or((packed.unwrap_or(plain), 0))
 }
 
 async fn stream(send: &mut SendStream, mut file: tokio::fs::File, offset: u32) -> Result<(), WireError> {
@@ -115,4 +136,24 @@ async fn finish(send: &mut SendStream, reply: &FetchReplyMsg) -> Result<(), Wire
     write_msg(send, reply, MAX_FETCH_REPLY_BYTES).await?;
     let _ = send.finish();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::BodyId;
+
+    use super::*;
+
+    #[test]
+    fn a_fetch_goes_on_with_its_body_and_starts_with_the_shorter() {
+        let body = |digit, len| Body { id: BodyId([digit; 32]), len };
+        let (plain, packed) = (body(1, 100), body(2, 60));
+        let part = |digit, offset| Some(Part { body: BodyId([digit; 32]), offset });
+        assert_eq!(choose(plain, Some(packed), None), (packed, 0));
+        assert_eq!(choose(plain, None, None), (plain, 0));
+        assert_eq!(choose(plain, Some(packed), part(2, 59)), (packed, 59));
+        assert_eq!(choose(plain, Some(packed), part(1, 0)), (plain, 0), "asked for by name");
+        assert_eq!(choose(plain, Some(packed), part(3, 9)), (packed, 0), "of another server");
+        assert_eq!(choose(plain, None, part(2, 9)), (plain, 0), "of another server");
+    }
 }

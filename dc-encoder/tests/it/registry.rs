@@ -1,68 +1,38 @@
 //! The registry: what is kept, what is refused, and what a crash leaves.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use dc_encoder::registry::{Embedded, Registrar, RegistryError, Snapshot};
+use fixtures::{ASSIGNMENTS, HEADS, Keys};
 use jiff::Timestamp;
 use protocol::{OperatorCode, OperatorReplyMsg, OperatorRequestMsg, ReleaseId, RolloutAction, RolloutPhase};
-use shared::release::{
-    Assignment, FORMAT, KeyRing, KeyRole, Promotion, RingKey, Share, SigningKey, digest, sign_head,
-};
+use shared::release::{Assignment, Promotion, Share, SigningKey, digest, sign_head};
 use tempfile::TempDir;
 
-/// Keys of every role, and a folder for a registry.
-pub struct Keys {
-    pub root: SigningKey,
-    pub heads: SigningKey,
-    pub assignments: SigningKey,
+/// Puts a signed head into a registry.
+pub fn publish(keys: &Keys, registrar: &Registrar, head: &[u8]) -> Result<ReleaseId, RegistryError> {
+    let (id, signature) = keys.sign(head);
+    registrar.expects(id, &signature)?;
+    let mut file = registrar.store().incoming()?;
+    file.write_all(head).unwrap();
+    registrar.publish("ann", (id, &signature), file, Timestamp::now())?;
+    Ok(id)
 }
 
-impl Keys {
-    pub fn new() -> Self {
-        let [root, heads, assignments] = [(); 3].map(|()| SigningKey::generate());
-        Self { root, heads, assignments }
-    }
-
-    pub fn ring(&self, version: u64, revoked: bool) -> Vec<u8> {
-        let key = |name: &str, key: &SigningKey, role| RingKey {
-            name: name.into(),
-            key: key.public(),
-            role,
-            revoked,
-        };
-        let keys = vec![
-            key("heads-1", &self.heads, KeyRole::Heads),
-            key("assignments-1", &self.assignments, KeyRole::Assignments),
-        ];
-        KeyRing { format: FORMAT, version, keys }.sign(&self.root).unwrap()
-    }
-
-    pub fn publish(&self, registrar: &Registrar, head: &[u8]) -> Result<ReleaseId, RegistryError> {
-        let (id, signature) = (digest(head), sign_head(head, &self.heads));
-        registrar.expects(id, &signature)?;
-        let mut file = registrar.store().incoming()?;
-        file.write_all(head).unwrap();
-        registrar.publish("ann", (id, &signature), file, Timestamp::now())?;
-        Ok(id)
-    }
-
-    pub fn assign(&self, counter: u64, release: ReleaseId, change: impl FnOnce(&mut Assignment)) -> Vec<u8> {
-        let mut assignment = Assignment {
-            format: FORMAT,
-            channel: "people-count@stable".parse().unwrap(),
-            counter,
-            release,
-            fallback: None,
-            cameras: vec!["plaza-*".parse().unwrap()],
-            share: Share::WHOLE,
-            promotion: None,
-            rollback: false,
-        };
-        change(&mut assignment);
-        assignment.sign(&self.assignments).unwrap()
-    }
+/// A signed assignment of the head for the plazas' cameras.
+pub fn assign(
+    keys: &Keys,
+    counter: u64,
+    release: ReleaseId,
+    change: impl FnOnce(&mut Assignment),
+) -> Vec<u8> {
+    keys.assign("people-count@stable", counter, release, |assignment| {
+        assignment.cameras = vec!["plaza-*".parse().unwrap()];
+        change(assignment);
+    })
 }
 
 struct World {
@@ -72,7 +42,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), keys: Keys::new() }
+        Self { dir: tempfile::tempdir().unwrap(), keys: Keys::default() }
     }
 
     fn blobs(&self) -> PathBuf {
@@ -87,12 +57,12 @@ impl World {
     /// With a ring.
     fn ready(&self) -> Registrar {
         let registrar = self.open();
-        assert!(registrar.take_ring("ann", &self.keys.ring(1, false), Timestamp::now()).unwrap());
+        assert!(registrar.take_ring("ann", &self.keys.ring(1, &[]), Timestamp::now()).unwrap());
         registrar
     }
 
     fn publish(&self, registrar: &Registrar, head: &[u8]) -> Result<ReleaseId, RegistryError> {
-        self.keys.publish(registrar, head)
+        publish(&self.keys, registrar, head)
     }
 }
 
@@ -122,8 +92,8 @@ fn what_was_published_and_assigned_survives_and_is_audited() {
     let one = world.publish(&registrar, &first).unwrap();
     let two = world.publish(&registrar, &second).unwrap();
     assert!(!registrar.expects(one, &sign_head(&first, &world.keys.heads)).unwrap(), "it is there");
-    assert!(registrar.assign("ann", &world.keys.assign(1, one, |_| {}), now()).unwrap());
-    let next = world.keys.assign(2, two, |a| a.fallback = Some(one));
+    assert!(registrar.assign("ann", &assign(&world.keys, 1, one, |_| {}), now()).unwrap());
+    let next = assign(&world.keys, 2, two, |a| a.fallback = Some(one));
     assert!(registrar.assign("bob", &next, now()).unwrap());
     assert!(!registrar.assign("bob", &next, now()).unwrap(), "the same again changes nothing");
     let before = snapshot(&registrar);
@@ -164,7 +134,7 @@ fn nothing_wrong_is_kept() {
     let (first, second) = heads();
     let registrar = world.open();
     assert!(matches!(world.publish(&registrar, &first), Err(RegistryError::NoRing)));
-    registrar.take_ring("ann", &world.keys.ring(2, false), now()).unwrap();
+    registrar.take_ring("ann", &world.keys.ring(2, &[]), now()).unwrap();
     let (id, signature) = (digest(&first), sign_head(&first, &world.keys.heads));
     let upload = |bytes: &[u8]| {
         let mut file = registrar.store().incoming().unwrap();
@@ -181,9 +151,9 @@ fn nothing_wrong_is_kept() {
     let strange = sign_head(&first, &SigningKey::generate());
     assert_eq!(registrar.expects(id, &strange).unwrap_err().code(), OperatorCode::Signature);
     assert_eq!(std::fs::read_dir(world.blobs()).unwrap().count(), 0, "uploads leave nothing");
-    let unknown = registrar.assign("ann", &world.keys.assign(1, id, |_| {}), now()).unwrap_err();
+    let unknown = registrar.assign("ann", &assign(&world.keys, 1, id, |_| {}), now()).unwrap_err();
     assert_eq!(unknown.code(), OperatorCode::Unknown);
-    let older = registrar.take_ring("ann", &world.keys.ring(1, false), now()).unwrap_err();
+    let older = registrar.take_ring("ann", &world.keys.ring(1, &[]), now()).unwrap_err();
     assert_eq!(older.code(), OperatorCode::Conflict);
     assert!(snapshot(&registrar).channels.is_empty());
 }
@@ -219,27 +189,60 @@ fn a_file_that_was_spoilt_on_the_disk_comes_again() {
 }
 
 #[test]
+fn compressed_files_are_swept_checked_and_come_again() {
+    let world = World::new();
+    let registrar = world.ready();
+    let (small, _) = heads();
+    let len = u64::from_le_bytes(small[..8].try_into().unwrap());
+    let end = 8 + usize::try_from(len).unwrap();
+    let large = [&(len + 8000).to_le_bytes()[..], &small[8..end], &[b' '; 8000], &small[end..]].concat();
+    let one = world.publish(&registrar, &large).unwrap();
+    let two = world.publish(&registrar, &small).unwrap();
+    let path = world.blobs().join(format!("{one}.zlib"));
+    let (packed, signature) = (std::fs::read(&path).unwrap(), sign_head(&large, &world.keys.heads));
+    assert!(!registrar.expects(one, &signature).unwrap());
+    std::fs::write(&path, &packed[..packed.len() - 1]).unwrap();
+    assert!(registrar.expects(one, &signature).unwrap(), "it is spoilt");
+    world.publish(&registrar, &large).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), packed);
+    drop(registrar);
+    // Of a publication that was cut short, and of a release that is not worth compressing.
+    for orphan in [digest(b"cut short"), two] {
+        std::fs::write(world.blobs().join(format!("{orphan}.zlib")), b"?").unwrap();
+    }
+    let registrar = world.open();
+    let kept: BTreeSet<_> = std::fs::read_dir(world.blobs())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(kept, BTreeSet::from([one.to_string(), format!("{one}.zlib"), two.to_string()]));
+    assert!(!registrar.expects(one, &signature).unwrap());
+}
+
+#[test]
 fn replays_accidental_returns_and_other_heads_are_refused() {
     let world = World::new();
     let (first, second) = heads();
     let registrar = world.ready();
     let (one, two) =
         (world.publish(&registrar, &first).unwrap(), world.publish(&registrar, &second).unwrap());
-    let old = world.keys.assign(1, one, |_| {});
+    let old = assign(&world.keys, 1, one, |_| {});
     registrar.assign("ann", &old, now()).unwrap();
-    registrar.assign("ann", &world.keys.assign(2, two, |_| {}), now()).unwrap();
+    registrar.assign("ann", &assign(&world.keys, 2, two, |_| {}), now()).unwrap();
     let refused = |document: &[u8]| registrar.assign("ann", document, now()).unwrap_err();
     assert!(refused(&old).to_string().contains("replay"));
-    assert!(refused(&world.keys.assign(2, one, |_| {})).to_string().contains("two different assignments 2"));
-    let back = |rollback| world.keys.assign(3, one, |a| a.rollback = rollback);
+    assert!(
+        refused(&assign(&world.keys, 2, one, |_| {})).to_string().contains("two different assignments 2")
+    );
+    let back = |rollback| assign(&world.keys, 3, one, |a| a.rollback = rollback);
     assert!(refused(&back(false)).to_string().contains("head rollback"));
-    let other = world.keys.assign(1, one, |a| a.channel = "time-of-day@stable".parse().unwrap());
+    let other = assign(&world.keys, 1, one, |a| a.channel = "time-of-day@stable".parse().unwrap());
     assert_eq!(refused(&other).code(), OperatorCode::Head);
     registrar.assign("ann", &back(true), now()).unwrap();
     // A revoked key: what it signed is not sent any more, and takes nothing.
-    registrar.take_ring("ann", &world.keys.ring(2, true), now()).unwrap();
+    registrar.take_ring("ann", &world.keys.ring(2, &[HEADS, ASSIGNMENTS]), now()).unwrap();
     assert!(snapshot(&registrar).channels.is_empty());
-    assert_eq!(refused(&world.keys.assign(4, two, |_| {})).code(), OperatorCode::Signature);
+    assert_eq!(refused(&assign(&world.keys, 4, two, |_| {})).code(), OperatorCode::Signature);
     let state = OperatorRequestMsg::Channel { channel: "people-count@stable".into() };
     let replies = registrar.answer("ann", &state, now(), &|_| false).unwrap();
     let OperatorReplyMsg::Channel(state) = &replies[0] else { panic!("{replies:?}") };
@@ -253,7 +256,7 @@ fn a_rollout_is_steered_and_its_state_survives() {
     let registrar = world.ready();
     let (one, two) =
         (world.publish(&registrar, &first).unwrap(), world.publish(&registrar, &second).unwrap());
-    let canary = world.keys.assign(1, two, |a| {
+    let canary = assign(&world.keys, 1, two, |a| {
         (a.fallback, a.share) = (Some(one), "10%".parse().unwrap());
         a.promotion = Some(Promotion::USUAL);
     });

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use dc_encoder::registry::Registrar;
+use fixtures::Keys;
 use jiff::Timestamp;
 use protocol::limits::{MAX_FETCH_REPLY_BYTES, MAX_FETCH_REQUEST_BYTES};
 use protocol::{
-    AgentToEncoderMsg, EncoderToAgentMsg, FetchCode, FetchReplyMsg, FetchRequest, HeadReport, Moments,
-    ReleaseId, RolloutAction, RolloutPhase, StreamKind, Wanted,
+    AgentToEncoderMsg, Body, BodyId, EncoderToAgentMsg, FetchCode, FetchReplyMsg, FetchRequest, HeadReport,
+    Moments, Part, ReleaseId, RolloutAction, RolloutPhase, StreamKind, Wanted,
 };
-use shared::release::{Promotion, digest, sign_head};
+use shared::release::{Promotion, body_id, digest, sign_head, unpack};
 use shared::wire::{expect_msg, write_msg};
 use tempfile::TempDir;
 
-use crate::registry::{Keys, heads};
+use crate::registry::{assign, heads, publish};
 use crate::serve_support::{Agent, Fake, World, soon, until};
 
 /// A server with a registry that has two releases.
@@ -27,7 +28,7 @@ struct Shop {
 
 impl Shop {
     fn open() -> Self {
-        let (dir, keys) = (tempfile::tempdir().unwrap(), Keys::new());
+        let (dir, keys) = (tempfile::tempdir().unwrap(), Keys::default());
         let root = dir.path().join("root.pub");
         std::fs::write(&root, format!("{}\n", keys.root.public())).unwrap();
         let world = World::start(Fake::new(), |config| {
@@ -36,8 +37,8 @@ impl Shop {
         });
         let (first, second) = heads();
         let registrar = world.server.registrar().unwrap();
-        registrar.take_ring("ann", &keys.ring(1, false), Timestamp::now()).unwrap();
-        let releases = [&first, &second].map(|file| keys.publish(registrar, file).unwrap());
+        registrar.take_ring("ann", &keys.ring(1, &[]), Timestamp::now()).unwrap();
+        let releases = [&first, &second].map(|file| publish(&keys, registrar, file).unwrap());
         Self { world, keys, releases, files: [first, second], _dir: dir }
     }
 
@@ -64,10 +65,10 @@ async fn ring(agent: &mut Agent) -> Vec<u8> {
     }
 }
 
-async fn fetch(agent: &Agent, release: ReleaseId, offset: u32) -> (FetchReplyMsg, Vec<u8>) {
+async fn fetch(agent: &Agent, release: ReleaseId, have: Option<Part>) -> (FetchReplyMsg, Vec<u8>) {
     let (mut send, mut recv) = agent.connection.open_bi().await.unwrap();
     send.write_all(&[StreamKind::Fetch as u8]).await.unwrap();
-    write_msg(&mut send, &FetchRequest { release, offset }, MAX_FETCH_REQUEST_BYTES).await.unwrap();
+    write_msg(&mut send, &FetchRequest { release, have }, MAX_FETCH_REQUEST_BYTES).await.unwrap();
     send.finish().unwrap();
     let reply = soon(expect_msg(&mut recv, MAX_FETCH_REPLY_BYTES)).await.unwrap();
     (reply, soon(recv.read_to_end(1 << 26)).await.unwrap())
@@ -77,20 +78,20 @@ async fn fetch(agent: &Agent, release: ReleaseId, offset: u32) -> (FetchReplyMsg
 async fn an_agent_is_told_the_ring_then_what_it_should_run_and_every_change() {
     let shop = Shop::open();
     let [one, two] = shop.releases;
-    let first = shop.keys.assign(1, one, |_| {});
+    let first = assign(&shop.keys, 1, one, |_| {});
     shop.assign(&first);
     let mut agent = shop.world.agent("plaza-1", 1).await;
-    assert_eq!(ring(&mut agent).await, shop.keys.ring(1, false));
+    assert_eq!(ring(&mut agent).await, shop.keys.ring(1, &[]));
     assert_eq!(wanted(&mut agent).await, Wanted { assignment: first, share: 1000 });
     // A camera that was never meant hears of the ring alone, then of what is for it.
     let mut gate = shop.world.agent("gate", 2).await;
     ring(&mut gate).await;
-    let second = shop.keys.assign(2, two, |a| a.cameras = vec!["gate".parse().unwrap()]);
+    let second = assign(&shop.keys, 2, two, |a| a.cameras = vec!["gate".parse().unwrap()]);
     shop.assign(&second);
     let told = Wanted { assignment: second, share: 1000 };
     assert_eq!(wanted(&mut gate).await, told);
     assert_eq!(wanted(&mut agent).await, told, "a camera that is left out now must hear of it");
-    let newer = shop.keys.ring(2, false);
+    let newer = shop.keys.ring(2, &[]);
     shop.registrar().take_ring("ann", &newer, Timestamp::now()).unwrap();
     assert_eq!(ring(&mut agent).await, newer);
 }
@@ -99,24 +100,61 @@ async fn an_agent_is_told_the_ring_then_what_it_should_run_and_every_change() {
 async fn a_release_is_fetched_from_any_byte_on_by_those_it_is_for() {
     let shop = Shop::open();
     let ([one, two], file) = (shop.releases, &shop.files[0]);
-    shop.assign(&shop.keys.assign(1, one, |_| {}));
+    shop.assign(&assign(&shop.keys, 1, one, |_| {}));
     let agent = shop.world.agent("plaza-1", 1).await;
     let total = u32::try_from(file.len()).unwrap();
+    let body = Body { id: BodyId::plain(one), len: total };
     for offset in [0, 1, total - 1, total] {
-        let (reply, bytes) = fetch(&agent, one, offset).await;
+        let (reply, bytes) = fetch(&agent, one, Some(Part { body: body.id, offset })).await;
         let signature = sign_head(file, &shop.keys.heads);
-        assert_eq!(reply, FetchReplyMsg::Found { total, signature });
+        assert_eq!(reply, FetchReplyMsg::Found { total, signature, body, offset });
         assert_eq!(bytes, file[offset as usize..]);
     }
-    let refused = async |agent: &Agent, release, offset| match fetch(agent, release, offset).await {
-        (FetchReplyMsg::Refused { code, .. }, rest) if rest.is_empty() => code,
-        other => panic!("not refused: {other:?}"),
+    let (reply, bytes) = fetch(&agent, one, None).await;
+    assert!(matches!(reply, FetchReplyMsg::Found { offset: 0, body: sent, .. } if sent == body), "{reply:?}");
+    assert_eq!(bytes, *file, "compressing it would save less than a packet");
+    let refused = async |agent: &Agent, release: ReleaseId, offset| {
+        let have = Some(Part { body: BodyId::plain(release), offset });
+        match fetch(agent, release, have).await {
+            (FetchReplyMsg::Refused { code, .. }, rest) if rest.is_empty() => code,
+            other => panic!("not refused: {other:?}"),
+        }
     };
     assert_eq!(refused(&agent, one, total + 1).await, FetchCode::Offset);
     assert_eq!(refused(&agent, two, 0).await, FetchCode::NotAssigned);
     assert_eq!(refused(&agent, digest(b"?"), 0).await, FetchCode::Unknown);
     let gate = shop.world.agent("gate", 2).await;
     assert_eq!(refused(&gate, one, 0).await, FetchCode::NotAssigned);
+}
+
+#[tokio::test]
+async fn a_release_that_compresses_travels_so_and_goes_on_so() {
+    let shop = Shop::open();
+    // safetensors allows spaces after its JSON header.
+    let (first, len) = (&shop.files[0], u64::from_le_bytes(shop.files[0][..8].try_into().unwrap()));
+    let end = 8 + usize::try_from(len).unwrap();
+    let header = (len + 8000).to_le_bytes();
+    let file = [&header[..], &first[8..end], &[b' '; 8000], &first[end..]].concat();
+    let release = publish(&shop.keys, shop.registrar(), &file).unwrap();
+    shop.assign(&assign(&shop.keys, 1, release, |_| {}));
+    let agent = shop.world.agent("plaza-1", 1).await;
+    let (reply, packed) = fetch(&agent, release, None).await;
+    let (total, signature) = (u32::try_from(file.len()).unwrap(), sign_head(&file, &shop.keys.heads));
+    let body = Body { id: body_id(&packed), len: u32::try_from(packed.len()).unwrap() };
+    assert_eq!(reply, FetchReplyMsg::Found { total, signature, body, offset: 0 });
+    assert!(packed.len() + 7000 < file.len(), "{}", packed.len());
+    assert_eq!(unpack(&packed, total).unwrap(), file);
+    for offset in [1, body.len - 1, body.len] {
+        let (_, rest) = fetch(&agent, release, Some(Part { body: body.id, offset })).await;
+        assert_eq!(rest, packed[offset as usize..]);
+    }
+    let beyond = Part { body: body.id, offset: body.len + 1 };
+    let (reply, _) = fetch(&agent, release, Some(beyond)).await;
+    assert!(matches!(reply, FetchReplyMsg::Refused { code: FetchCode::Offset, .. }), "{reply:?}");
+    let unknown = Part { body: body_id(b"of another server"), offset: 9 };
+    assert_eq!(fetch(&agent, release, Some(unknown)).await.1, packed, "from its start");
+    let plain = Part { body: BodyId::plain(release), offset: 0 };
+    assert_eq!(fetch(&agent, release, Some(plain)).await.1, file, "uncompressed, when asked for");
 }
 
 #[tokio::test]
@@ -127,7 +165,7 @@ async fn of_a_thousand_changes_a_slow_agent_hears_the_last() {
     ring(&mut agent).await;
     let registrar = Arc::clone(shop.registrar());
     let documents: Vec<Vec<u8>> = (1..=1000)
-        .map(|n| shop.keys.assign(n, if n % 2 == 0 { one } else { two }, |a| a.rollback = true))
+        .map(|n| assign(&shop.keys, n, if n % 2 == 0 { one } else { two }, |a| a.rollback = true))
         .collect();
     let last = documents.last().unwrap().clone();
     let push = tokio::task::spawn_blocking(move || {
@@ -147,7 +185,7 @@ async fn of_a_thousand_changes_a_slow_agent_hears_the_last() {
 async fn a_canary_that_goes_back_stops_the_rollout_for_everyone() {
     let shop = Shop::open();
     let [one, two] = shop.releases;
-    let canary = shop.keys.assign(1, two, |a| {
+    let canary = assign(&shop.keys, 1, two, |a| {
         (a.fallback, a.share) = (Some(one), "99.9%".parse().unwrap());
         a.promotion = Some(Promotion::USUAL);
     });
@@ -189,7 +227,7 @@ async fn a_canary_that_soaked_without_trouble_is_promoted_within_the_signed_boun
     let [one, two] = shop.releases;
     let bounds =
         Promotion { up_to: "99.9%".parse().unwrap(), soak_s: 0, min_answers: 100, ..Promotion::USUAL };
-    let canary = shop.keys.assign(1, two, |a| {
+    let canary = assign(&shop.keys, 1, two, |a| {
         (a.fallback, a.share) = (Some(one), "99.8%".parse().unwrap());
         a.promotion = Some(bounds);
     });

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use protocol::ReleaseId;
+use protocol::{BodyId, ReleaseId};
+use shared::release::unpack;
 use tokio::task::JoinHandle;
 
-use super::fetch::{Fetch, NotFetched};
+use super::fetch::{Ask, Fetch, Fetched, NotFetched};
 use super::state::Until;
 use super::store::Store;
 use super::vet::{Case, Fault};
@@ -72,14 +73,15 @@ impl Errand {
         {
             return Ok(loaded);
         }
-        let fetch = Fetch { session, release, part: store.part_path(release), gate: case.gate.clone() };
+        let fetch = Fetch { session, release, store: Arc::clone(&store), gate: case.gate.clone() };
+        let mut ask = Ask::Any;
         for attempt in 1.. {
             let again = attempt < ATTEMPTS;
-            let fetched = match fetch.run().await {
+            let fetched = match fetch.run(ask).await {
                 Ok(fetched) => fetched,
                 Err(NotFetched::Interrupted(words)) => return Err(Ended::Interrupted(words)),
                 Err(NotFetched::StartAgain) if again => {
-                    store.forget_part(release);
+                    store.forget_parts(release);
                     continue;
                 }
                 Err(NotFetched::StartAgain) => {
@@ -88,14 +90,18 @@ impl Errand {
                 }
                 Err(NotFetched::Fault(fault)) => return Err(give_up(&store, release, fault)),
             };
-            let (taken, signature) = ((Arc::clone(&store), Arc::clone(&case)), fetched.signature);
-            match blocking(move || take_in(&taken.0, &taken.1, &signature)).await {
-                // A power cut may have spoilt what was there before.
-                Err(fault) if fetched.resumed && again => {
-                    tracing::debug!(%release, fault.words, "fetching it again from its start");
-                    store.forget_part(release);
+            let (store_in, case_in) = (Arc::clone(&store), Arc::clone(&case));
+            let may_be_spoilt = fetched.resumed || fetched.body != BodyId::plain(release);
+            match blocking(move || take_in(&store_in, &case_in, &fetched)).await {
+                // A power cut may have spoilt what was there before, and a server its compressed bytes.
+                Err(NotTaken::Spoilt(fault)) if may_be_spoilt && again => {
+                    tracing::warn!(release = release.short(), fault.words, "fetching it again, uncompressed");
+                    store.forget_parts(release);
+                    ask = Ask::Plain;
                 }
-                Err(fault) => return Err(give_up(&store, release, fault)),
+                Err(NotTaken::Spoilt(fault) | NotTaken::Fault(fault)) => {
+                    return Err(give_up(&store, release, fault));
+                }
                 Ok(loaded) => return Ok(loaded),
             }
         }
@@ -104,16 +110,40 @@ impl Errand {
 }
 
 fn give_up(store: &Store, release: ReleaseId, fault: Fault) -> Ended {
-    store.forget_part(release);
+    store.forget_parts(release);
     Ended::Fault(fault)
 }
 
-/// Vets what was fetched, and keeps it.
-fn take_in(store: &Store, case: &Case, signature: &[u8]) -> Result<Arc<Loaded>, Fault> {
+/// Why what was fetched was not taken in.
+#[derive(Debug)]
+enum NotTaken {
+    /// These bytes are not the release.
+    Spoilt(Fault),
+    /// They are, and it does not run here.
+    Fault(Fault),
+}
+
+impl From<Fault> for NotTaken {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Unpacks and vets what was fetched, and keeps it.
+fn take_in(store: &Store, case: &Case, fetched: &Fetched) -> Result<Arc<Loaded>, NotTaken> {
     let disk = |error: String| Fault::new(error, Until::Connection);
-    let bytes = std::fs::read(store.part_path(case.release)).map_err(|error| disk(error.to_string()))?;
-    let loaded = case.vet(&bytes, Some(signature))?;
-    store.keep_head(case.release, &bytes, Some(signature)).map_err(|error| disk(error.to_string()))?;
+    let release = case.release;
+    let came =
+        std::fs::read(store.part_path(release, fetched.body)).map_err(|error| disk(error.to_string()))?;
+    let bytes = if fetched.body == BodyId::plain(release) {
+        came
+    } else {
+        unpack(&came, fetched.total).map_err(|error| NotTaken::Spoilt(disk(error.to_string())))?
+    };
+    case.is_release(&bytes).map_err(NotTaken::Spoilt)?;
+    let signature = Some(&fetched.signature[..]);
+    let loaded = case.vet_content(&bytes, signature)?;
+    store.keep_head(release, &bytes, signature).map_err(|error| disk(error.to_string()))?;
     Ok(Arc::new(loaded))
 }
 
@@ -130,10 +160,10 @@ pub(super) fn vet_stored(store: &Store, case: &Case) -> Result<Arc<Loaded>, Faul
 }
 
 /// Runs `work` beside the thread that drives the connection.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
+pub(super) async fn blocking<T: Send + 'static, E: From<Fault> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Fault::new(format!("it failed: {error}; please report this"), Until::Another))
+        Err(Fault::new(format!("it failed: {error}; please report this"), Until::Another).into())
     })
 }

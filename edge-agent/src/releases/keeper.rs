@@ -194,7 +194,7 @@ impl Keeper {
 
     /// Takes all events that wait, so that a thousand of them are few writes.
     async fn batch(&mut self, first: Event) {
-        let before = self.state.clone();
+        let (before, wanted) = (self.state.clone(), self.goals());
         let (mut next, mut commands) = (Some(first), Vec::new());
         while let Some(event) = next {
             match event {
@@ -210,6 +210,8 @@ impl Keeper {
         plan::forgive(&mut self.state, &goals, &[]);
         if self.keep(before).await {
             self.act().await;
+            // Whoever watches a channel waits for its counter, also where the release stays.
+            plan::changed(&wanted, &self.goals()).for_each(|head| self.report(head));
         }
         for (command, reply) in commands {
             // A person who went away does not need the answer.

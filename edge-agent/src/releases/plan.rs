@@ -112,6 +112,16 @@ pub fn goals(state: &State, trust: &Trust, camera: &str) -> BTreeMap<String, Goa
     goals
 }
 
+/// Heads of which something else is wanted than before, or the same by a newer assignment.
+pub fn changed<'a>(
+    before: &'a BTreeMap<String, Goal>,
+    now: &'a BTreeMap<String, Goal>,
+) -> impl Iterator<Item = &'a str> {
+    let gone = before.keys().filter(|head| !now.contains_key(*head));
+    let changed = now.iter().filter(|(head, goal)| before.get(*head) != Some(goal)).map(|(head, _)| head);
+    changed.chain(gone).map(String::as_str)
+}
+
 /// What to do about one head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -156,38 +166,28 @@ pub fn forgive(state: &mut State, goals: &BTreeMap<String, Goal>, over: &[Until]
 mod tests {
     use super::super::state::Failed;
     use super::*;
-    use shared::release::{Assignment, FORMAT, KeyRing, KeyRole, RingKey, SigningKey};
+    use fixtures::Keys;
+    use shared::release::Assignment;
 
     struct Operator {
-        key: SigningKey,
+        keys: Keys,
         trust: Trust,
     }
 
     impl Operator {
         fn new() -> Self {
-            let (root, key) = (SigningKey::generate(), SigningKey::generate());
-            let entry =
-                RingKey { name: "a".into(), key: key.public(), role: KeyRole::Assignments, revoked: false };
-            let ring = KeyRing { format: FORMAT, version: 1, keys: vec![entry] };
-            let trust = Trust::new(root.public(), &ring.sign(&root).unwrap()).unwrap();
-            Self { key, trust }
+            let keys = Keys::default();
+            Self { trust: keys.trust(), keys }
         }
 
         fn wants(&self, counter: u64, release: u8, change: impl FnOnce(&mut Assignment)) -> Wanted {
-            let mut assignment = Assignment {
-                format: FORMAT,
-                channel: "count@stable".parse().unwrap(),
-                counter,
-                release: ReleaseId([release; 32]),
-                fallback: None,
-                cameras: vec!["*".parse().unwrap()],
-                share: Share::WHOLE,
-                promotion: None,
-                rollback: false,
-            };
-            change(&mut assignment);
-            let share = assignment.share.thousandths();
-            Wanted { assignment: assignment.sign(&self.key).unwrap(), share }
+            let mut share = 0;
+            let assignment =
+                self.keys.assign("count@stable", counter, ReleaseId([release; 32]), |assignment| {
+                    change(assignment);
+                    share = assignment.share.thousandths();
+                });
+            Wanted { assignment, share }
         }
 
         fn accept(&self, state: &mut State, wanted: &Wanted) -> Result<bool, String> {
@@ -225,6 +225,22 @@ mod tests {
         assert_eq!(goals(&state, &operator.trust, "plaza-1")["count"].release, Some(ReleaseId([9; 32])));
         let more = Wanted { share: 1000, ..wanted };
         assert!(operator.accept(&mut state, &more).unwrap_err().contains("allows 0%"));
+    }
+
+    #[test]
+    fn a_newer_assignment_of_the_same_release_is_a_change() {
+        let (operator, mut state) = (Operator::new(), State::default());
+        let goals = |state: &State| goals(state, &operator.trust, "plaza-1");
+        let none = goals(&state);
+        operator.accept(&mut state, &operator.wants(1, 1, |_| {})).unwrap();
+        let first = goals(&state);
+        operator.accept(&mut state, &operator.wants(2, 1, |_| {})).unwrap();
+        let second = goals(&state);
+        let all = |before, now| changed(before, now).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(all(&none, &first), ["count"]);
+        assert_eq!(all(&first, &second), ["count"]);
+        assert_eq!(all(&second, &none), ["count"]);
+        assert!(all(&second, &second).is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! DIR/key-ring                the newest ring, as signed
 //! DIR/state.json              channels, heads, pins (State)
 //! DIR/releases/DIGEST[.sig]   head files and their signatures
-//! DIR/fetching/DIGEST         the start of one that is being fetched
+//! DIR/fetching/DIGEST[.BODY]  the start of one that is being fetched; BODY: of the compressed bytes it travels as
 //! DIR/lock, DIR/control       held by the running agent; its socket
 //! ```
 //! A file is written beside its place, flushed to the disk, and renamed: after a power cut the old one is there or
@@ -15,8 +15,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use protocol::ReleaseId;
 use protocol::limits::{MAX_DOCUMENT_BYTES, MAX_RELEASE_BYTES, MAX_SIGNATURE_BYTES};
+use protocol::{BodyId, Part, ReleaseId};
 
 use super::state::{FORMAT, State};
 
@@ -128,10 +128,32 @@ impl Store {
         self.dir.join("releases").join(release.to_string())
     }
 
-    /// Where the start of a release is while it is fetched.
+    /// Where the start of a release is while it is fetched as this body.
     #[must_use]
-    pub fn part_path(&self, release: ReleaseId) -> PathBuf {
-        self.dir.join("fetching").join(release.to_string())
+    pub fn part_path(&self, release: ReleaseId, body: BodyId) -> PathBuf {
+        let name = if body == BodyId::plain(release) { String::new() } else { format!(".{body}") };
+        self.dir.join("fetching").join(format!("{release}{name}"))
+    }
+
+    /// What is there of a release that is being fetched.
+    #[must_use]
+    pub fn part(&self, release: ReleaseId) -> Option<Part> {
+        let part = |(path, body): (PathBuf, BodyId)| {
+            let offset = u32::try_from(path.metadata().ok()?.len()).unwrap_or(u32::MAX);
+            Some(Part { body, offset })
+        };
+        self.parts(release).filter_map(part).max_by_key(|part| part.offset)
+    }
+
+    /// The files of a release that is being fetched, and the bodies they are of.
+    fn parts(&self, release: ReleaseId) -> impl Iterator<Item = (PathBuf, BodyId)> + use<> {
+        let digits = release.to_string();
+        let body = move |path: &Path| match path.file_name()?.to_str()?.strip_prefix(&digits)? {
+            "" => Some(BodyId::plain(release)),
+            more => more.strip_prefix('.')?.parse().ok(),
+        };
+        let entries = std::fs::read_dir(self.dir.join("fetching")).into_iter().flatten().flatten();
+        entries.filter_map(move |entry| Some((entry.path(), body(&entry.path())?)))
     }
 
     /// Whether the release is here.
@@ -161,14 +183,16 @@ impl Store {
             replace(&shared::release::signature_path(&path), sig)?;
         }
         replace(&path, bytes)?;
-        self.forget_part(release);
+        self.forget_parts(release);
         Ok(())
     }
 
-    /// Throws the start of a release away.
-    pub fn forget_part(&self, release: ReleaseId) {
-        // It may not be there, and what stays is found by its digest and checked.
-        let _ = remove(&self.part_path(release));
+    /// Throws what was fetched of a release away.
+    pub fn forget_parts(&self, release: ReleaseId) {
+        for (path, _) in self.parts(release) {
+            // What stays is found by its digest and checked.
+            let _ = remove(&path);
+        }
     }
 
     /// Removes releases and parts that nobody needs any more.

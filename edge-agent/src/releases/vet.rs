@@ -72,14 +72,24 @@ impl Case {
     /// # Errors
     /// [`Fault`].
     pub fn vet(&self, bytes: &[u8], signature: Option<&[u8]>) -> Result<Loaded, Fault> {
+        self.is_release(bytes)?;
+        self.vet_content(bytes, signature)
+    }
+
+    /// Checks that these are the release's bytes. Otherwise it is the server's fault or the disk's: the release itself
+    /// may be good.
+    pub(super) fn is_release(&self, bytes: &[u8]) -> Result<(), Fault> {
         let got = digest(bytes);
-        if got != self.release {
-            let (got, want) = (got.short(), self.release.short());
-            let words =
-                format!("the bytes that came are of release {got}, not {want}: they were changed or cut");
-            // The server's fault or the disk's: the release itself may be good.
-            return Err(Fault::new(words, Until::Connection));
+        if got == self.release {
+            return Ok(());
         }
+        let (got, want) = (got.short(), self.release.short());
+        let words = format!("the bytes that came are of release {got}, not {want}: they were changed or cut");
+        Err(Fault::new(words, Until::Connection))
+    }
+
+    /// Checks everything else.
+    pub(super) fn vet_content(&self, bytes: &[u8], signature: Option<&[u8]>) -> Result<Loaded, Fault> {
         let ring = |words| Fault::new(words, Until::Ring);
         self.gate.check(self.release, signature, self.origin).map_err(ring)?;
         let head = Loaded::read(bytes, &self.path).map_err(unusable)?;

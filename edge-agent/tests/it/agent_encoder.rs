@@ -12,8 +12,8 @@ use fixtures::ALWAYS;
 use protocol::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
 use protocol::{
     AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, FetchRequest, FrameHeader, FrameReplyMsg,
-    Goodbye, GoodbyeReason, GridShape, HeadReport, Hello, InputSize, Pong, RefuseCode, Refused, RejectCode,
-    ReleaseId, ServerTimings, SessionLimits, SpaceId, Welcome,
+    Goodbye, GoodbyeReason, GridShape, HeadReport, Hello, InputSize, Part, Pong, RefuseCode, Refused,
+    RejectCode, ReleaseId, ServerTimings, SessionLimits, SpaceId, Welcome,
 };
 use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
 use shared::embedding::to_wire;
@@ -69,6 +69,8 @@ pub struct Behaviour {
     pub push: Vec<EncoderToAgentMsg>,
     /// Releases it has: bytes and signature.
     pub releases: HashMap<ReleaseId, (Vec<u8>, Vec<u8>)>,
+    /// Those of them that it sends compressed: the zlib stream.
+    pub packed: HashMap<ReleaseId, Vec<u8>>,
     /// First and last second of its certificate's validity, from the start.
     pub certificate: [i64; 2],
 }
@@ -88,6 +90,7 @@ impl Default for Behaviour {
             grid: None,
             push: Vec::new(),
             releases: HashMap::new(),
+            packed: HashMap::new(),
             certificate: ALWAYS,
         }
     }
@@ -170,6 +173,11 @@ impl Encoder {
 
     pub async fn sees_frame(&mut self) -> FrameHeader {
         self.sees(|seen| if let Seen::Frame(header) = seen { Some(*header) } else { None }).await
+    }
+
+    /// What the agent says that it has when it fetches a release.
+    pub async fn sees_fetch(&mut self) -> Option<Part> {
+        self.sees(|seen| if let Seen::Fetch(fetch) = seen { Some(fetch.have) } else { None }).await
     }
 
     pub async fn sees_hello(&mut self) -> Hello {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use fixtures::Keys;
 use protocol::{EncoderToAgentMsg, HeadReport, ReleaseId, Wanted};
 use shared::head::Manifest;
-use shared::release::{Assignment, FORMAT, KeyRing, KeyRole, RingKey, Share, SigningKey, digest, sign_head};
+use shared::release::Assignment;
 use tokio::process::Command;
 
 use crate::agent_encoder::{Encoder, Seen};
@@ -17,36 +18,17 @@ pub const NAME: &str = "frame-number";
 /// Keys, and a box that trusts them.
 pub struct Operator {
     pub pki: Pki,
-    root: SigningKey,
-    heads: SigningKey,
-    assignments: SigningKey,
+    pub keys: Keys,
     source: PathBuf,
 }
 
 impl Operator {
     pub fn new() -> Self {
-        let (pki, root) = (Pki::new(), SigningKey::generate());
+        let (pki, keys) = (Pki::new(), Keys::default());
         let source = frames(&pki, 3000);
-        let operator =
-            Self { pki, root, heads: SigningKey::generate(), assignments: SigningKey::generate(), source };
-        let keys = operator.pki.path();
-        std::fs::write(keys.join("root.pub"), operator.root.public().to_string()).unwrap();
-        std::fs::write(keys.join("key-ring"), operator.ring(1, false)).unwrap();
-        operator
-    }
-
-    pub fn ring(&self, version: u64, revoked: bool) -> Vec<u8> {
-        let entry = |name: &str, key: &SigningKey, role, revoked| RingKey {
-            name: name.into(),
-            key: key.public(),
-            role,
-            revoked,
-        };
-        let keys = vec![
-            entry("heads-1", &self.heads, KeyRole::Heads, revoked),
-            entry("assignments-1", &self.assignments, KeyRole::Assignments, false),
-        ];
-        KeyRing { format: FORMAT, version, keys }.sign(&self.root).unwrap()
+        std::fs::write(pki.path().join("root.pub"), keys.root.public().to_string()).unwrap();
+        std::fs::write(pki.path().join("key-ring"), keys.ring(1, &[])).unwrap();
+        Self { pki, keys, source }
     }
 
     /// A head file, as the encoder has it.
@@ -56,7 +38,7 @@ impl Operator {
     }
 
     pub fn publish_bytes(&self, encoder: &Encoder, bytes: &[u8]) -> ReleaseId {
-        let (release, signature) = (digest(bytes), sign_head(bytes, &self.heads));
+        let (release, signature) = self.keys.sign(bytes);
         encoder.behave(|behaviour| {
             behaviour.releases.insert(release, (bytes.to_vec(), signature));
         });
@@ -67,8 +49,9 @@ impl Operator {
     pub fn signed(&self, manifest: &Manifest) -> (ReleaseId, PathBuf) {
         let path = head(&self.pki, manifest);
         let bytes = std::fs::read(&path).unwrap();
-        std::fs::write(shared::release::signature_path(&path), sign_head(&bytes, &self.heads)).unwrap();
-        (digest(&bytes), path)
+        let (release, signature) = self.keys.sign(&bytes);
+        std::fs::write(shared::release::signature_path(&path), signature).unwrap();
+        (release, path)
     }
 
     pub fn wants(&self, counter: u64, release: ReleaseId) -> EncoderToAgentMsg {
@@ -76,18 +59,8 @@ impl Operator {
     }
 
     pub fn assigns(&self, counter: u64, release: ReleaseId, rollback: bool) -> EncoderToAgentMsg {
-        let assignment = Assignment {
-            format: FORMAT,
-            channel: format!("{NAME}@stable").parse().unwrap(),
-            counter,
-            release,
-            fallback: None,
-            cameras: vec!["*".parse().unwrap()],
-            share: Share::WHOLE,
-            promotion: None,
-            rollback,
-        };
-        let assignment = assignment.sign(&self.assignments).unwrap();
+        let change = |assignment: &mut Assignment| assignment.rollback = rollback;
+        let assignment = self.keys.assign(&format!("{NAME}@stable"), counter, release, change);
         EncoderToAgentMsg::Wanted(Wanted { assignment, share: 1000 })
     }
 

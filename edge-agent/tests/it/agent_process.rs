@@ -8,10 +8,7 @@ use std::time::Duration;
 
 use protocol::GridShape;
 use serde_json::Value;
-use shared::head::{
-    FORMAT, Grid, InputSpec, Kind, Manifest, Output, OutputKind, Response, SelfTestTolerance, Task,
-    TensorData, Tokens, Trained, seal,
-};
+use shared::head::{Grid, InputSpec, Kind, Manifest, Response, TensorData, Tokens, seal};
 use shared::image::{Chroma, Rgb, jpeg};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -37,19 +34,10 @@ pub fn frames(pki: &Pki, count: usize) -> PathBuf {
 
 /// What a head's manifest says unless a test wants otherwise.
 pub fn manifest(name: &str) -> Manifest {
-    Manifest {
-        format: FORMAT,
-        name: name.into(),
-        task: Task::Count,
-        kind: Kind::Linear,
-        input: InputSpec { space: SPACE.to_string(), dim: 4, grid: None },
-        output: Output { kind: OutputKind::Scalar, unit: "frames".into(), min: None },
-        interval: Some(shared::head::IntervalOffsets { level: 0.9, lower: -1.0, upper: 2.0 }),
-        uplink: shared::uplink::Uplink::default().id(),
-        trained: Trained { frames: 9, labels: None, seed: 1 },
-        held_out: None,
-        self_test: SelfTestTolerance { tolerance: 1e-3 },
-    }
+    let mut manifest = fixtures::manifest(name, SPACE, 4);
+    manifest.output.unit = "frames".into();
+    manifest.interval = Some(shared::head::IntervalOffsets { level: 0.9, lower: -1.0, upper: 2.0 });
+    manifest
 }
 
 /// Writes a linear head that answers with the embedding's first number.
@@ -63,13 +51,8 @@ pub fn overflowing_head(pki: &Pki, manifest: &Manifest) -> PathBuf {
 }
 
 fn linear_head(pki: &Pki, manifest: &Manifest, weight: f32, self_test: f32) -> PathBuf {
-    let tensors = [
-        ("norm.mean", vec![4], vec![0.0; 4]),
-        ("norm.std", vec![4], vec![1.0; 4]),
-        ("weight", vec![1, 4], vec![weight, 0.0, 0.0, 0.0]),
-        ("bias", vec![1], vec![0.0]),
-    ];
-    write_head(pki, manifest, tensors, &[self_test, 0.0, 0.0, 0.0])
+    let file = fixtures::linear(manifest, &[weight, 0.0, 0.0, 0.0], 0.0, &[self_test, 0.0, 0.0, 0.0]);
+    keep(pki, manifest, &file)
 }
 
 /// Writes a head of 394 kB that always answers 0.
@@ -80,6 +63,26 @@ pub fn large_head(pki: &Pki, manifest: &Manifest) -> PathBuf {
         ("norm.mean", vec![4], vec![0.0; 4]),
         ("norm.std", vec![4], vec![1.0; 4]),
         ("fc1.weight", vec![HIDDEN, 4], vec![0.0; 4 * HIDDEN]),
+        ("fc1.bias", vec![HIDDEN], vec![0.0; HIDDEN]),
+        ("fc2.weight", vec![1, HIDDEN], vec![0.0; HIDDEN]),
+        ("fc2.bias", vec![1], vec![0.0]),
+    ];
+    write_head(pki, &manifest, tensors, &[0.0; 4])
+}
+
+/// Writes a head of 1.6 MB that always answers 0; a third of it is zeros, and the rest is noise to any compression.
+pub fn noisy_head(pki: &Pki, manifest: &Manifest) -> PathBuf {
+    const HIDDEN: usize = 65_536;
+    let manifest = Manifest { kind: Kind::Mlp, ..manifest.clone() };
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32
+    });
+    let tensors = [
+        ("norm.mean", vec![4], vec![0.0; 4]),
+        ("norm.std", vec![4], vec![1.0; 4]),
+        ("fc1.weight", vec![HIDDEN, 4], noise.take(4 * HIDDEN).collect()),
         ("fc1.bias", vec![HIDDEN], vec![0.0; HIDDEN]),
         ("fc2.weight", vec![1, HIDDEN], vec![0.0; HIDDEN]),
         ("fc2.bias", vec![1], vec![0.0]),
@@ -116,8 +119,12 @@ fn write_head<const N: usize>(
     self_test: &[f32],
 ) -> PathBuf {
     let tensors = tensors.map(|(name, shape, values)| (name.to_owned(), TensorData::f32(&shape, &values)));
+    keep(pki, manifest, &seal(manifest, tensors.into(), self_test).unwrap())
+}
+
+fn keep(pki: &Pki, manifest: &Manifest, file: &[u8]) -> PathBuf {
     let path = pki.path().join(format!("{}.head", manifest.name));
-    std::fs::write(&path, seal(manifest, tensors.into(), self_test).unwrap()).unwrap();
+    std::fs::write(&path, file).unwrap();
     path
 }
 

@@ -12,7 +12,7 @@ use edge_agent::releases::keeper::{Keeper, Start};
 use edge_agent::releases::store::Store;
 use edge_agent::uplink::dial::{Dialer, Greeting};
 use edge_agent::uplink::link::{Link, Options};
-use fixtures::Clock;
+use fixtures::{Clock, HEADS};
 use protocol::{EncoderToAgentMsg, HeadReport, ReleaseId, SpaceId};
 use shared::head::{InputSpec, Manifest};
 use shared::release::Trust;
@@ -61,7 +61,7 @@ async fn a_release_for_another_space_leaves_the_good_one() {
 #[tokio::test]
 async fn a_release_of_a_revoked_key_leaves_the_good_one() {
     let report = refused(|operator, encoder| {
-        push(encoder, EncoderToAgentMsg::KeyRing { document: operator.ring(2, true) });
+        push(encoder, EncoderToAgentMsg::KeyRing { document: operator.keys.ring(2, &[HEADS]) });
         operator.publish(encoder, &unit("bad")).0
     });
     assert!(report.await.error.contains("was revoked"));

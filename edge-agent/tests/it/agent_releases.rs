@@ -1,8 +1,13 @@
 //! Heads that reach a running agent: pushed, swapped, rolled back, and there again after a kill.
 
-use crate::agent_encoder::{Behaviour, Encoder, OnFetch, Seen};
+use fixtures::slow;
+use protocol::HeadReport;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::agent_encoder::{Behaviour, Encoder, LIMIT, OnFetch, Seen};
 use crate::agent_operator::{Operator, push, report, unit};
-use crate::agent_process::{Agent, is_answer, large_head, overflowing_head};
+use crate::agent_process::{Agent, Finished, head, is_answer, large_head, overflowing_head};
 
 #[tokio::test]
 async fn a_pushed_release_answers_and_is_there_after_a_kill() {
@@ -96,6 +101,80 @@ async fn of_a_thousand_pushes_in_a_row_the_last_one_answers() {
 }
 
 #[tokio::test]
+async fn a_newer_assignment_of_the_same_release_is_reported_at_once() {
+    let operator = Operator::new();
+    let mut encoder = Encoder::start(&operator.pki, Behaviour::default());
+    let (release, _) = operator.publish(&encoder, &unit("same"));
+    let _agent = Agent::spawn(&mut operator.agent(&encoder));
+    let all = async {
+        // With the reports that come every ten seconds it would be over a minute.
+        for counter in 1..=8 {
+            push(&encoder, operator.wants(counter, release));
+            report(&mut encoder, |report| report.counter == counter && report.active == Some(release)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, all).await.expect("reports waited");
+}
+
+/// What becomes of a release that answers, or should, and must go: the agent is pushed a good one, then this one.
+async fn goes_back(
+    agent: impl FnOnce(&Operator, &Encoder) -> Command,
+    bad: impl FnOnce(&Operator) -> Vec<u8>,
+) -> (HeadReport, Vec<Value>) {
+    let operator = Operator::new();
+    let mut encoder = Encoder::start(&operator.pki, Behaviour::default());
+    let (good, _) = operator.publish(&encoder, &unit("good"));
+    let bad = operator.publish_bytes(&encoder, &bad(&operator));
+    let mut agent = Agent::spawn(&mut agent(&operator, &encoder));
+    push(&encoder, operator.wants(1, good));
+    report(&mut encoder, |report| report.active == Some(good)).await;
+    agent.answer().await;
+    push(&encoder, operator.wants(2, bad));
+    let off = report(&mut encoder, |report| report.failed == Some(bad)).await;
+    assert_eq!((off.active, off.wanted, off.counter), (Some(good), Some(bad), 2));
+    agent.answer().await;
+    // Told again, and by a newer assignment: it is not tried in a loop.
+    encoder.behave(|behaviour| behaviour.push.extend([operator.wants(2, bad), operator.wants(3, bad)]));
+    let still = report(&mut encoder, |report| report.counter == 3).await;
+    assert_eq!((still.active, still.failed), (Some(good), Some(bad)));
+    agent.until(|line| line["release"] == good.short().as_str()).await;
+    assert!(!encoder.saw(|seen| matches!(seen, Seen::Fetch(_))), "nor is it fetched again");
+    agent.signal("TERM");
+    let finished = agent.finish().await;
+    assert_each_has_one_line(&finished);
+    (off, finished.lines)
+}
+
+#[tokio::test]
+async fn a_release_that_panics_makes_way_and_is_not_tried_again() {
+    let panics = |operator: &Operator| std::fs::read(head(&operator.pki, &unit("panics"))).unwrap();
+    let (off, lines) = goes_back(Operator::agent, panics).await;
+    assert!(off.error.contains("taken off after it ran") && off.error.contains("panicked"), "{off:?}");
+    let failed =
+        lines.iter().filter(|line| line["error"].as_str().is_some_and(|words| words.contains("panicked")));
+    // One panic is enough, and frames that were under way with it.
+    assert!((1..=8).contains(&failed.count()));
+}
+
+#[tokio::test]
+async fn a_release_that_takes_too_long_makes_way_and_is_not_tried_again() {
+    let hurried = |operator: &Operator, encoder: &Encoder| {
+        let config = operator.pki.path().join("agent.toml");
+        std::fs::write(&config, "head_budget = \"5ms\"\n").unwrap();
+        let mut command = operator.agent(encoder);
+        command.arg("--config").arg(config);
+        command
+    };
+    let (off, lines) = goes_back(hurried, |_| slow(&unit("slow"))).await;
+    assert!(
+        off.error.contains("taken off after it ran") && off.error.contains("more than its 5ms"),
+        "{off:?}"
+    );
+    let answered = lines.iter().filter(|line| is_answer(line) && line["unit"] == "slow").count();
+    assert!(answered >= 3, "late answers are answers: {answered}");
+}
+
+#[tokio::test]
 async fn a_release_that_fails_on_frames_is_taken_off_and_not_fetched_again() {
     let operator = Operator::new();
     let mut encoder = Encoder::start(&operator.pki, Behaviour::default());
@@ -117,8 +196,17 @@ async fn a_release_that_fails_on_frames_is_taken_off_and_not_fetched_again() {
     assert!(!encoder.saw(|seen| matches!(seen, Seen::Fetch(_))), "nor is it tried in a loop");
 }
 
+/// From the first answer on, each frame has an answer, a head's error, or a reason why it was dropped, and only one.
+fn assert_each_has_one_line(finished: &Finished) {
+    let seq = |line: &Value| line["seq"].as_u64().unwrap();
+    let first = seq(finished.lines.iter().find(|line| is_answer(line)).expect("an answer"));
+    let mut seqs: Vec<u64> = finished.lines.iter().map(seq).filter(|seq| *seq >= first).collect();
+    seqs.sort_unstable();
+    assert!(seqs.iter().copied().eq(first..finished.counts()[0]), "{seqs:?}");
+}
+
 async fn fetched(encoder: &mut Encoder) -> u32 {
-    encoder.sees(|seen| if let Seen::Fetch(fetch) = seen { Some(fetch.offset) } else { None }).await
+    encoder.sees_fetch().await.map_or(0, |part| part.offset)
 }
 
 /// From the first answer on, each frame is answered by one release.

@@ -7,6 +7,7 @@ mod agent_encoder;
 mod agent_heads;
 mod agent_link;
 mod agent_operator;
+mod agent_packed;
 mod agent_pki;
 mod agent_process;
 mod agent_refusals;

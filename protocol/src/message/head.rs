@@ -5,7 +5,7 @@ use std::fmt;
 use bincode::{Decode, Encode};
 
 use crate::{
-    CodecError, Moments, ReleaseId,
+    Body, CodecError, Moments, Part, ReleaseId,
     limits::{
         MAX_DOCUMENT_BYTES, MAX_FETCH_REPLY_BYTES, MAX_FETCH_REQUEST_BYTES, MAX_RELEASE_BYTES,
         MAX_SIGNATURE_BYTES, WHOLE_SHARE, check_document, check_name, check_range, check_text, clip,
@@ -52,13 +52,14 @@ pub struct HeadReport {
     pub values: Moments,
 }
 
-/// Asks for the bytes of a release, from an offset on: an interrupted fetch goes on where it stopped.
+/// Asks for a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct FetchRequest {
     /// The release.
     pub release: ReleaseId,
-    /// Bytes that are there already.
-    pub offset: u32,
+    /// The body to go on with, where an interrupted fetch stopped it. A server that has no such body starts another
+    /// one. `None`: nothing is there, and the server chooses.
+    pub have: Option<Part>,
 }
 
 /// Why a release is not sent.
@@ -68,7 +69,7 @@ pub enum FetchCode {
     Unknown = 0,
     /// No assignment gives it to this camera.
     NotAssigned = 1,
-    /// The offset is beyond its end: start again.
+    /// The offset is beyond the body's end: start again.
     Offset = 2,
     /// The stream did not hold what it must.
     Malformed = 3,
@@ -81,7 +82,7 @@ impl fmt::Display for FetchCode {
         f.write_str(match self {
             Self::Unknown => "the server does not have the release",
             Self::NotAssigned => "no assignment gives the release to this camera",
-            Self::Offset => "the offset is beyond the end of the release",
+            Self::Offset => "the offset is beyond the end of what travels",
             Self::Malformed => "the server could not read the request",
             Self::Internal => "the server failed",
         })
@@ -92,12 +93,17 @@ impl fmt::Display for FetchCode {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[repr(u32)]
 pub enum FetchReplyMsg {
-    /// The release's bytes from the offset on follow, then the end of the stream.
+    /// The body's bytes from the offset on follow, then the end of the stream.
     Found {
         /// Length of the whole release in bytes, at most [`MAX_RELEASE_BYTES`].
         total: u32,
         /// The detached signature, as it was published; at most [`MAX_SIGNATURE_BYTES`].
         signature: Vec<u8>,
+        /// What travels: the release's file, or a zlib stream (RFC 1950) that it comes out of. Never longer than the
+        /// release.
+        body: Body,
+        /// The body's first byte that follows: the one asked for, or 0 of another body.
+        offset: u32,
     } = 0,
     /// Nothing follows.
     Refused {
@@ -121,7 +127,8 @@ impl Message for FetchRequest {
     const MAX_BYTES: usize = MAX_FETCH_REQUEST_BYTES;
 
     fn validate(&self) -> Result<(), CodecError> {
-        check_range("offset in a release", self.offset, 0, MAX_RELEASE_BYTES)
+        let offset = self.have.map_or(0, |part| part.offset);
+        check_range("offset in a body", offset, 0, MAX_RELEASE_BYTES)
     }
 }
 
@@ -131,8 +138,10 @@ impl Message for FetchReplyMsg {
 
     fn validate(&self) -> Result<(), CodecError> {
         match self {
-            Self::Found { total, signature } => {
+            Self::Found { total, signature, body, offset } => {
                 check_range("bytes of a release", *total, 1, MAX_RELEASE_BYTES)?;
+                check_range("bytes of a body", body.len, 1, *total)?;
+                check_range("offset in a body", *offset, 0, body.len)?;
                 check_document("bytes of a signature", signature, MAX_SIGNATURE_BYTES)
             }
             Self::Refused { message, .. } => check_text("refusal message", message),

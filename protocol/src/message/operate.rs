@@ -8,8 +8,8 @@ use bincode::{Decode, Encode};
 use crate::{
     CodecError, HeadReport, Moments, ReleaseId,
     limits::{
-        MAX_CONTROL_BYTES, MAX_DOCUMENT_BYTES, MAX_RELEASE_BYTES, MAX_SIGNATURE_BYTES, WHOLE_SHARE,
-        check_document, check_name, check_range, check_text, clip,
+        MAX_AUDIT_LINES, MAX_CONTROL_BYTES, MAX_DOCUMENT_BYTES, MAX_RELEASE_BYTES, MAX_SIGNATURE_BYTES,
+        WHOLE_SHARE, check_document, check_name, check_range, check_text, clip,
     },
     message::Message,
 };
@@ -73,6 +73,11 @@ pub enum OperatorRequestMsg {
         /// Only cameras that match this pattern, such as `plaza-*`. Empty: all.
         cameras: String,
     } = 5,
+    /// Who changed what: [`OperatorReplyMsg::Audit`], from the newest line on.
+    Audit {
+        /// How many lines, at most [`MAX_AUDIT_LINES`].
+        last: u32,
+    } = 6,
 }
 
 /// How far a rollout has come.
@@ -131,6 +136,18 @@ pub struct HistoryEntry {
     /// Who did it: the operator's name in the certificate, or `server` for what it did by itself.
     pub by: String,
     /// What happened: `assigned`, `promoted`, `stopped: …`.
+    pub what: String,
+    /// When, in microseconds since the Unix epoch by the server's clock.
+    pub at_us: i64,
+}
+
+/// One line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AuditEntry {
+    /// Who: an operator's name in the certificate, `local` for a command on the registry's machine, `server` for what
+    /// the server did by itself.
+    pub by: String,
+    /// What was changed.
     pub what: String,
     /// When, in microseconds since the Unix epoch by the server's clock.
     pub at_us: i64,
@@ -206,6 +223,8 @@ pub enum OperatorReplyMsg {
     History(HistoryEntry) = 3,
     /// One head on one camera.
     Head(CameraHead) = 4,
+    /// One line of the audit log.
+    Audit(AuditEntry) = 5,
 }
 
 impl OperatorReplyMsg {
@@ -235,6 +254,7 @@ impl Message for OperatorRequestMsg {
                 check_name("channel name", channel)?;
                 check_name("camera pattern", cameras)
             }
+            Self::Audit { last } => check_range("lines of the audit log", *last, 1, MAX_AUDIT_LINES),
         }
     }
 }
@@ -261,6 +281,10 @@ impl Message for OperatorReplyMsg {
                 check_name("camera name", &head.camera)?;
                 head.report.validate()?;
                 head.before.validate()
+            }
+            Self::Audit(entry) => {
+                check_name("operator name", &entry.by)?;
+                check_text("line of the audit log", &entry.what)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The format, pinned: these bytes never change while the version is 2.
+//! The format, pinned: these bytes never change while the version is 3.
 
 use crate::samples::{self, Any};
 
@@ -65,8 +65,9 @@ const GOLDEN: &[(&str, &str)] = &[
     )),
     ("key-ring", "05000000 04 03090807"),
     ("wanted", "06000000 05 03010203 fa"),
-    ("fetch", concat!("25000000", space!(00), "fc00000100")),
-    ("fetch-found", "07000000 00 fb204e 020405"),
+    ("fetch", concat!("21000000", space!(00), "00")),
+    ("fetch-on", concat!("46000000", space!(00), "01", space!(20), "fc00000100")),
+    ("fetch-found", concat!("2d000000 00 fb204e 020405", space!(40), "fb2823 fb2c01")),
     ("fetch-refused", "05000000 01 02 026e6f"),
     ("publish", concat!("27000000 00", space!(00), "fb204e 020405")),
     ("take-key-ring", "05000000 01 03090807"),
@@ -74,6 +75,7 @@ const GOLDEN: &[(&str, &str)] = &[
     ("steer", "07000000 03 03614062 09 02"),
     ("channel", "05000000 04 03614062"),
     ("status", "0d000000 05 03614062 07706c617a612d2a"),
+    ("audit", "02000000 06 64"),
     ("done", "0b000000 00 09776173207468657265"),
     ("operator-refused", "05000000 01 04 026e6f"),
     ("channel-state", "16000000 02 03614062 020102 64 02 026e6f fd00803c3048140c00"),
@@ -83,6 +85,7 @@ const GOLDEN: &[(&str, &str)] = &[
         "01 01", space!(01), "026e6f fbfb00 fc00000100 02 03 000000000000f03f 0000000000000440  ",
         "00 0000000000000000 0000000000000000",
     )),
+    ("audit-line", "19000000 05 03616461 126b65792072696e672076657273696f6e2032 01"),
 ];
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -120,7 +123,7 @@ fn the_samples_cover_every_variant() {
         AgentToEncoderMsg as A, EncoderToAgentMsg as E, FetchReplyMsg as F, FrameReplyMsg as R,
         OperatorReplyMsg as P, OperatorRequestMsg as O,
     };
-    let mut seen = [false; 28];
+    let mut seen = [false; 30];
     for (_, message) in samples::all() {
         let variant = match message {
             Any::Agent(A::Hello(_)) => 0,
@@ -151,14 +154,16 @@ fn the_samples_cover_every_variant() {
             Any::Operated(P::Channel(_)) => 25,
             Any::Operated(P::History(_)) => 26,
             Any::Operated(P::Head(_)) => 27,
+            Any::Operator(O::Audit { .. }) => 28,
+            Any::Operated(P::Audit(_)) => 29,
         };
         seen[variant] = true;
     }
-    assert_eq!(seen, [true; 28]);
+    assert_eq!(seen, [true; 30]);
 }
 
 #[test]
 fn names_of_the_protocol() {
-    assert_eq!(protocol::ALPN, b"fth/2");
-    assert_eq!(protocol::VERSION, 2);
+    assert_eq!(protocol::ALPN, b"fth/3");
+    assert_eq!(protocol::VERSION, 3);
 }

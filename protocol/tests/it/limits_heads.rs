@@ -1,11 +1,11 @@
 //! The largest messages about heads fit their limits; one more is refused with words.
 
 use protocol::{
-    AgentToEncoderMsg, EncoderToAgentMsg, FetchCode, FetchReplyMsg, FetchRequest, HeadReport, Message,
-    OperatorRequestMsg, ReleaseId, Wanted, codec,
+    AgentToEncoderMsg, Body, BodyId, EncoderToAgentMsg, FetchCode, FetchReplyMsg, FetchRequest, HeadReport,
+    Message, OperatorRequestMsg, Part, ReleaseId, Wanted, codec,
     limits::{
-        MAX_CONTROL_BYTES, MAX_DOCUMENT_BYTES, MAX_NAME_BYTES, MAX_RELEASE_BYTES, MAX_SIGNATURE_BYTES,
-        MAX_STRING_BYTES, WHOLE_SHARE,
+        MAX_AUDIT_LINES, MAX_CONTROL_BYTES, MAX_DOCUMENT_BYTES, MAX_NAME_BYTES, MAX_RELEASE_BYTES,
+        MAX_SIGNATURE_BYTES, MAX_STRING_BYTES, WHOLE_SHARE,
     },
 };
 
@@ -40,21 +40,43 @@ fn documents_are_bounded() {
 
 #[test]
 fn releases_are_bounded() {
-    let found = |total, len| FetchReplyMsg::Found { total, signature: vec![0xff; len] };
+    let id = BodyId([0xff; 32]);
+    let found = |total, len| FetchReplyMsg::Found {
+        total,
+        signature: vec![0xff; len],
+        body: Body { id, len: total },
+        offset: total,
+    };
     fits(&found(MAX_RELEASE_BYTES, MAX_SIGNATURE_BYTES));
     assert!(refused(&found(MAX_RELEASE_BYTES + 1, 1)).contains("bytes of a release: 67108865"));
     assert!(refused(&found(0, 1)).contains("bytes of a release: 0"));
     assert!(refused(&found(1, MAX_SIGNATURE_BYTES + 1)).contains("bytes of a signature"));
     fits(&FetchReplyMsg::refused(FetchCode::NotAssigned, &"\u{1b}".repeat(4000)));
-    fits(&FetchRequest { release: RELEASE, offset: MAX_RELEASE_BYTES });
-    assert!(
-        refused(&FetchRequest { release: RELEASE, offset: MAX_RELEASE_BYTES + 1 })
-            .contains("offset in a release")
-    );
+    let body = |len, offset| FetchReplyMsg::Found {
+        total: 9,
+        signature: Vec::new(),
+        body: Body { id, len },
+        offset,
+    };
+    assert_eq!(refused(&body(10, 0)), "bytes of a body: 10 is not within 1..=9");
+    assert_eq!(refused(&body(0, 0)), "bytes of a body: 0 is not within 1..=9");
+    assert_eq!(refused(&body(8, 9)), "offset in a body: 9 is not within 0..=8");
+    let fetch = |offset| FetchRequest { release: RELEASE, have: Some(Part { body: id, offset }) };
+    fits(&fetch(MAX_RELEASE_BYTES));
+    assert!(refused(&fetch(MAX_RELEASE_BYTES + 1)).contains("offset in a body"));
     let publish =
         |total| OperatorRequestMsg::Publish { release: RELEASE, total, signature: vec![0xff; 1024] };
     fits(&publish(MAX_RELEASE_BYTES));
     assert!(refused(&publish(MAX_RELEASE_BYTES + 1)).contains("bytes of a release"));
+}
+
+#[test]
+fn an_audit_is_bounded() {
+    fits(&OperatorRequestMsg::Audit { last: MAX_AUDIT_LINES });
+    for last in [0, MAX_AUDIT_LINES + 1] {
+        let words = format!("lines of the audit log: {last} is not within 1..=1000");
+        assert_eq!(refused(&OperatorRequestMsg::Audit { last }), words);
+    }
 }
 
 #[test]

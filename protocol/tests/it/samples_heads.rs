@@ -1,9 +1,9 @@
 //! Samples of the messages about heads.
 
 use protocol::{
-    AgentToEncoderMsg, CameraHead, ChannelState, EncoderToAgentMsg, FetchCode, FetchReplyMsg, FetchRequest,
-    HeadReport, HistoryEntry, Moments, OperatorCode, OperatorReplyMsg, OperatorRequestMsg, ReleaseId,
-    RolloutAction, RolloutPhase, Wanted,
+    AgentToEncoderMsg, AuditEntry, Body, BodyId, CameraHead, ChannelState, EncoderToAgentMsg, FetchCode,
+    FetchReplyMsg, FetchRequest, HeadReport, HistoryEntry, Moments, OperatorCode, OperatorReplyMsg,
+    OperatorRequestMsg, Part, ReleaseId, RolloutAction, RolloutPhase, Wanted,
 };
 
 use crate::samples::Any;
@@ -32,7 +32,9 @@ fn report() -> HeadReport {
 /// Every variant about heads, by name.
 pub(crate) fn all() -> Vec<(&'static str, Any)> {
     let wanted = Wanted { assignment: vec![1, 2, 3], share: 250 };
-    let found = FetchReplyMsg::Found { total: 20_000, signature: vec![4, 5] };
+    let body = Body { id: BodyId(release(0x40).0), len: 9000 };
+    let found = FetchReplyMsg::Found { total: 20_000, signature: vec![4, 5], body, offset: 300 };
+    let have = Some(Part { body: BodyId(release(0x20).0), offset: 65_536 });
     let publish = OperatorRequestMsg::Publish { release: release(0), total: 20_000, signature: vec![4, 5] };
     let steer =
         OperatorRequestMsg::Rollout { channel: "a@b".into(), counter: 9, action: RolloutAction::Abort };
@@ -59,6 +61,7 @@ pub(crate) fn all() -> Vec<(&'static str, Any)> {
         report: HeadReport { wanted: None, failed: Some(release(1)), ..report() },
         before: Moments::default(),
     };
+    let line = AuditEntry { by: "ada".into(), what: "key ring version 2".into(), at_us: -1 };
     let operated = OperatorReplyMsg::Refused { code: OperatorCode::Conflict, message: "no".into() };
     let refused = FetchReplyMsg::Refused { code: FetchCode::Offset, message: "no".into() };
     let status = OperatorRequestMsg::Status { channel: "a@b".into(), cameras: "plaza-*".into() };
@@ -66,7 +69,8 @@ pub(crate) fn all() -> Vec<(&'static str, Any)> {
         ("head-report", Any::Agent(AgentToEncoderMsg::Head(report()))),
         ("key-ring", Any::Encoder(EncoderToAgentMsg::KeyRing { document: vec![9, 8, 7] })),
         ("wanted", Any::Encoder(EncoderToAgentMsg::Wanted(wanted))),
-        ("fetch", Any::Fetch(FetchRequest { release: release(0), offset: 65_536 })),
+        ("fetch", Any::Fetch(FetchRequest { release: release(0), have: None })),
+        ("fetch-on", Any::Fetch(FetchRequest { release: release(0), have })),
         ("fetch-found", Any::Fetched(found)),
         ("fetch-refused", Any::Fetched(refused)),
         ("publish", Any::Operator(publish)),
@@ -75,10 +79,12 @@ pub(crate) fn all() -> Vec<(&'static str, Any)> {
         ("steer", Any::Operator(steer)),
         ("channel", Any::Operator(OperatorRequestMsg::Channel { channel: "a@b".into() })),
         ("status", Any::Operator(status)),
+        ("audit", Any::Operator(OperatorRequestMsg::Audit { last: 100 })),
         ("done", Any::Operated(OperatorReplyMsg::Done { note: "was there".into() })),
         ("operator-refused", Any::Operated(operated)),
         ("channel-state", Any::Operated(OperatorReplyMsg::Channel(state))),
         ("history", Any::Operated(OperatorReplyMsg::History(entry))),
         ("camera-head", Any::Operated(OperatorReplyMsg::Head(head))),
+        ("audit-line", Any::Operated(OperatorReplyMsg::Audit(line))),
     ]
 }

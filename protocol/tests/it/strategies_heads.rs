@@ -2,9 +2,10 @@
 
 use proptest::{collection::vec, option, prelude::*};
 use protocol::{
-    CameraHead, ChannelState, FetchCode, FetchReplyMsg, FetchRequest, HeadReport, HistoryEntry, Moments,
-    OperatorCode, OperatorReplyMsg, OperatorRequestMsg, ReleaseId, RolloutAction, RolloutPhase, Wanted,
-    limits::{MAX_DOCUMENT_BYTES, MAX_RELEASE_BYTES, MAX_SIGNATURE_BYTES, WHOLE_SHARE},
+    AuditEntry, Body, BodyId, CameraHead, ChannelState, FetchCode, FetchReplyMsg, FetchRequest, HeadReport,
+    HistoryEntry, Moments, OperatorCode, OperatorReplyMsg, OperatorRequestMsg, Part, ReleaseId,
+    RolloutAction, RolloutPhase, Wanted,
+    limits::{MAX_AUDIT_LINES, MAX_DOCUMENT_BYTES, MAX_RELEASE_BYTES, MAX_SIGNATURE_BYTES, WHOLE_SHARE},
 };
 
 use crate::strategies::{name, text};
@@ -42,16 +43,25 @@ pub(crate) fn document() -> impl Strategy<Value = Vec<u8>> {
 }
 
 pub(crate) fn fetch() -> impl Strategy<Value = FetchRequest> {
-    (release(), 0..=MAX_RELEASE_BYTES).prop_map(|(release, offset)| FetchRequest { release, offset })
+    let part = (body_id(), 0..=MAX_RELEASE_BYTES).prop_map(|(body, offset)| Part { body, offset });
+    (release(), option::of(part)).prop_map(|(release, have)| FetchRequest { release, have })
 }
 
 pub(crate) fn fetched() -> impl Strategy<Value = FetchReplyMsg> {
     use FetchCode::*;
     let code = prop::sample::select(vec![Unknown, NotAssigned, Offset, Malformed, Internal]);
-    prop_oneof![
-        (total(), signature()).prop_map(|(total, signature)| FetchReplyMsg::Found { total, signature }),
-        (code, text()).prop_map(|(code, message)| FetchReplyMsg::Refused { code, message }),
-    ]
+    prop_oneof![found(), (code, text()).prop_map(|(code, message)| FetchReplyMsg::Refused { code, message }),]
+}
+
+fn found() -> impl Strategy<Value = FetchReplyMsg> {
+    let lengths = total().prop_flat_map(|total| (Just(total), 1..=total));
+    let lengths = lengths.prop_flat_map(|(total, len)| (Just(total), Just(len), 0..=len));
+    (lengths, signature(), body_id()).prop_map(|((total, len, offset), signature, id)| FetchReplyMsg::Found {
+        total,
+        signature,
+        body: Body { id, len },
+        offset,
+    })
 }
 
 pub(crate) fn request() -> impl Strategy<Value = OperatorRequestMsg> {
@@ -73,6 +83,7 @@ pub(crate) fn request() -> impl Strategy<Value = OperatorRequestMsg> {
         }),
         name().prop_map(|channel| Channel { channel }),
         (name(), name()).prop_map(|(channel, cameras)| Status { channel, cameras }),
+        (1..=MAX_AUDIT_LINES).prop_map(|last| Audit { last }),
     ]
 }
 
@@ -89,6 +100,11 @@ pub(crate) fn reply() -> impl Strategy<Value = OperatorReplyMsg> {
                 OperatorReplyMsg::Head(CameraHead { camera, connected, heard_ms, report, before })
             }
         ),
+        (name(), text(), any::<i64>()).prop_map(|(by, what, at_us)| OperatorReplyMsg::Audit(AuditEntry {
+            by,
+            what,
+            at_us
+        })),
     ]
 }
 
@@ -130,6 +146,10 @@ fn moments() -> impl Strategy<Value = Moments> {
 
 fn release() -> impl Strategy<Value = ReleaseId> {
     any::<[u8; 32]>().prop_map(ReleaseId)
+}
+
+fn body_id() -> impl Strategy<Value = BodyId> {
+    any::<[u8; 32]>().prop_map(BodyId)
 }
 
 fn total() -> impl Strategy<Value = u32> {

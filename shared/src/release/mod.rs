@@ -16,11 +16,12 @@ mod choose;
 mod error;
 mod key_ring;
 mod keys;
+mod packed;
 mod rollout;
 mod share;
 pub mod signed;
 
-pub use protocol::{Moments, ReleaseId};
+pub use protocol::{BodyId, Moments, ReleaseId};
 
 pub use assignment::{Assignment, Freshness, Promotion, Seen, SignedAssignment};
 pub use channel::{Channel, Pattern};
@@ -28,6 +29,7 @@ pub use choose::choose;
 pub use error::ReleaseError;
 pub use key_ring::{KeyRing, KeyRole, RingKey, Trust};
 pub use keys::{PublicKey, SigningKey};
+pub use packed::{UnpackError, body_id, unpack};
 pub use rollout::{Evidence, Group, Rollout};
 pub use share::Share;
 pub use signed::{HeadSignature, digest, sign_head, signature_path};

@@ -37,7 +37,7 @@ pub(crate) async fn run(swaps: usize) -> anyhow::Result<()> {
     let shop = Shop::open(ENCODE).await?;
     let mut releases = Vec::new();
     for number in 0..RELEASES {
-        releases.push(shop.keep(&head(u16::try_from(number)?)?).await?);
+        releases.push(shop.keep(&head(u16::try_from(number)?)).await?);
     }
     let mut agent = start(&shop)?;
     let swapping = Arc::new(AtomicBool::new(true));

@@ -11,11 +11,8 @@ use dc_encoder::keys::KeyFolder;
 use dc_encoder::operate::order::Publication;
 use dc_encoder::operate::{Client, Desk};
 use dc_encoder::serve::{Config, Server, ServerHandle};
-use fixtures::{ALWAYS, Authority, Leaf};
+use fixtures::{ALWAYS, Authority, Leaf, linear, manifest};
 use protocol::SpaceId;
-use shared::head::{
-    FORMAT, InputSpec, Kind, Manifest, Output, OutputKind, SelfTestTolerance, Task, TensorData, Trained, seal,
-};
 use shared::image::Rgb;
 use shared::release::{Assignment, Channel, KeyRole, ReleaseId, Share, digest, sign_head};
 use tempfile::TempDir;
@@ -132,26 +129,7 @@ fn channel() -> Channel {
 }
 
 /// A head of 20 kB that always answers `number`.
-pub(crate) fn head(number: u16) -> anyhow::Result<Vec<u8>> {
-    let manifest = Manifest {
-        format: FORMAT,
-        name: NAME.into(),
-        task: Task::Count,
-        kind: Kind::Linear,
-        input: InputSpec { space: SPACE.to_string(), dim: u32::try_from(DIM)?, grid: None },
-        output: Output { kind: OutputKind::Scalar, unit: "people".into(), min: None },
-        interval: None,
-        uplink: shared::uplink::Uplink::default().id(),
-        trained: Trained { frames: 9, labels: None, seed: 1 },
-        held_out: None,
-        self_test: SelfTestTolerance { tolerance: 1e-3 },
-    };
-    let tensors = [
-        ("norm.mean", vec![DIM], vec![0.0; DIM]),
-        ("norm.std", vec![DIM], vec![1.0; DIM]),
-        ("weight", vec![1, DIM], vec![0.0; DIM]),
-        ("bias", vec![1], vec![f32::from(number)]),
-    ];
-    let tensors = tensors.map(|(name, shape, values)| (name.to_owned(), TensorData::f32(&shape, &values)));
-    Ok(seal(&manifest, tensors.into(), &vec![0.0; DIM])?)
+pub(crate) fn head(number: u16) -> Vec<u8> {
+    let zeros = vec![0.0; DIM];
+    linear(&manifest(NAME, SPACE, DIM), &zeros, f32::from(number), &zeros)
 }

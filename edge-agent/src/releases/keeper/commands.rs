@@ -54,7 +54,7 @@ impl Keeper {
     async fn install(&mut self, file: Vec<u8>, signature: Option<Vec<u8>>) -> Reply {
         let case = self.case(digest(&file), None, Origin::Local);
         let (store, release) = (Arc::clone(&self.store), case.release);
-        let vetted = blocking(move || {
+        let vetted = blocking::<_, Fault>(move || {
             let loaded = case.vet(&file, signature.as_deref())?;
             let kept = store.keep_head(release, &file, signature.as_deref());
             kept.map_err(|error| Fault::new(error.to_string(), Until::Another))?;

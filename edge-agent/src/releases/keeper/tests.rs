@@ -2,12 +2,8 @@
 
 use std::path::Path;
 
-use shared::head::{
-    FORMAT, InputSpec, Kind, Manifest, Output, OutputKind, SelfTestTolerance, Task, TensorData, Trained, seal,
-};
-use shared::release::{
-    Assignment, Channel, KeyRing, KeyRole, RingKey, Share, SigningKey, Trust, digest, sign_head,
-};
+use fixtures::{Keys, linear, manifest};
+use shared::release::{Channel, Trust, digest};
 
 use super::super::store::power;
 use super::*;
@@ -16,36 +12,19 @@ use crate::heads::Embedding;
 const SPACE: protocol::SpaceId = protocol::SpaceId([7; 32]);
 const BUDGET: Duration = Duration::from_secs(60);
 
-struct World {
-    root: SigningKey,
-    key: SigningKey,
-    assigner: SigningKey,
-}
+#[derive(Default)]
+struct World(Keys);
 
 impl World {
-    fn new() -> Self {
-        Self { root: SigningKey::generate(), key: SigningKey::generate(), assigner: SigningKey::generate() }
-    }
-
     fn ring(&self, version: u64) -> Vec<u8> {
-        let entry = |name: &str, key: &SigningKey, role| RingKey {
-            name: name.into(),
-            key: key.public(),
-            role,
-            revoked: false,
-        };
-        let keys = vec![
-            entry("heads", &self.key, KeyRole::Heads),
-            entry("assignments", &self.assigner, KeyRole::Assignments),
-        ];
-        KeyRing { format: FORMAT, version, keys }.sign(&self.root).unwrap()
+        self.0.ring(version, &[])
     }
 
     /// As after a start of the agent.
     fn start(&self, dir: &Path) -> (Keeper, Port) {
         let store = Store::open(dir).unwrap();
         let ring = store.ring().unwrap().unwrap_or_else(|| self.ring(1));
-        let trust = Some(Trust::new(self.root.public(), &ring).unwrap());
+        let trust = Some(Trust::new(self.0.root.public(), &ring).unwrap());
         let gate = Gate { trust, allow_unsigned: false };
         let (fixed, heads) = (HeadSet::default(), Arc::new(Heads::default()));
         let (camera, uplink) = ("plaza-1".into(), shared::uplink::Uplink::default().id());
@@ -53,49 +32,18 @@ impl World {
     }
 
     fn install(&self, file: &[u8]) -> Command {
-        Command::Install { file: file.to_vec(), signature: Some(sign_head(file, &self.key)) }
+        Command::Install { file: file.to_vec(), signature: Some(self.0.sign(file).1) }
     }
 
     fn wants(&self, counter: u64, release: ReleaseId) -> Event {
-        let assignment = Assignment {
-            format: FORMAT,
-            channel: "count@stable".parse().unwrap(),
-            counter,
-            release,
-            fallback: None,
-            cameras: vec!["*".parse().unwrap()],
-            share: Share::WHOLE,
-            promotion: None,
-            rollback: false,
-        };
-        let assignment = assignment.sign(&self.assigner).unwrap();
+        let assignment = self.0.assign("count@stable", counter, release, |_| {});
         Event::Wanted(Wanted { assignment, share: 1000 })
     }
 }
 
 /// A head that answers with `weight` times the only number of its embedding. Its self-test says nothing of frames.
 fn head(name: &str, weight: f32) -> Vec<u8> {
-    let manifest = Manifest {
-        format: FORMAT,
-        name: name.into(),
-        task: Task::Count,
-        kind: Kind::Linear,
-        input: InputSpec { space: SPACE.to_string(), dim: 1, grid: None },
-        output: Output { kind: OutputKind::Scalar, unit: "people".into(), min: None },
-        interval: None,
-        uplink: shared::uplink::Uplink::default().id(),
-        trained: Trained { frames: 9, labels: None, seed: 1 },
-        held_out: None,
-        self_test: SelfTestTolerance { tolerance: 1e-3 },
-    };
-    let tensors = [
-        ("norm.mean", vec![1], 0.0),
-        ("norm.std", vec![1], 1.0),
-        ("weight", vec![1, 1], weight),
-        ("bias", vec![1], 0.0),
-    ];
-    let tensors = tensors.map(|(name, shape, value)| (name.to_owned(), TensorData::f32(&shape, &[value])));
-    seal(&manifest, tensors.into(), &[0.0]).unwrap()
+    linear(&manifest(name, SPACE, 1), &[weight], 0.0, &[0.0])
 }
 
 fn active(keeper: &Keeper) -> Option<ReleaseId> {
@@ -121,7 +69,7 @@ async fn a_power_cut_at_any_change_of_the_disk_leaves_the_old_or_the_new() {
     let [old, new] = [&first, &second].map(|file| digest(file));
     let mut cuts = 0;
     loop {
-        let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+        let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
         let mut keeper = world.start(dir.path()).0;
         keeper.command(world.install(&first)).await.unwrap();
         power::cut(dir.path(), Some(cuts));
@@ -156,7 +104,7 @@ async fn a_power_cut_at_any_change_of_the_disk_leaves_the_old_or_the_new() {
 
 #[tokio::test]
 async fn a_release_that_fails_on_frames_makes_way_and_is_not_tried_again() {
-    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
     let (mut keeper, _port) = world.start(dir.path());
     let (good, bad) = (head("count", 1.0), head("count", f32::MAX));
     keeper.command(world.install(&good)).await.unwrap();
@@ -185,7 +133,7 @@ async fn a_release_that_fails_on_frames_makes_way_and_is_not_tried_again() {
 
 #[tokio::test]
 async fn a_release_that_cannot_be_read_any_more_gives_way_to_the_one_before() {
-    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
     let mut keeper = world.start(dir.path()).0;
     let files = [head("count", 1.0), head("count", 2.0)];
     for file in &files {
@@ -200,7 +148,7 @@ async fn a_release_that_cannot_be_read_any_more_gives_way_to_the_one_before() {
 
 #[tokio::test]
 async fn an_installed_head_is_pinned_where_a_channel_wants_another() {
-    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
     let mut keeper = world.start(dir.path()).0;
     keeper.batch(world.wants(1, ReleaseId([9; 32]))).await;
     let said = keeper.command(world.install(&head("count", 1.0))).await.unwrap();

@@ -1,8 +1,9 @@
 //! The encoder's end of a fetch.
 
 use protocol::limits::{MAX_FETCH_REPLY_BYTES, MAX_FETCH_REQUEST_BYTES};
-use protocol::{FetchCode, FetchReplyMsg, FetchRequest};
+use protocol::{Body, BodyId, FetchCode, FetchReplyMsg, FetchRequest};
 use quinn::{RecvStream, SendStream};
+use shared::release::body_id;
 use shared::wire::{WireError, expect_msg, write_msg};
 
 use super::{Fake, Seen};
@@ -16,7 +17,7 @@ pub enum OnFetch {
     HoldAfter(usize),
     /// So many bytes, and then the stream ends as if they were all.
     EndAfter(usize),
-    /// All of it, under this length.
+    /// All of it, as if the release were so long.
     Claim(u32),
 }
 
@@ -24,18 +25,29 @@ impl Fake {
     pub(super) async fn fetch(mut self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {
         let request: FetchRequest = expect_msg(&mut recv, MAX_FETCH_REQUEST_BYTES).await?;
         self.report.try_send(Seen::Fetch(request)).unwrap();
-        let (on_fetch, found) = {
+        let (on_fetch, found, packed) = {
             let behaviour = self.behaves.borrow();
-            (behaviour.on_fetch, behaviour.releases.get(&request.release).cloned())
+            let found = behaviour.releases.get(&request.release).cloned();
+            (behaviour.on_fetch, found, behaviour.packed.get(&request.release).cloned())
         };
         let Some((bytes, signature)) = found else {
             let refused = FetchReplyMsg::refused(FetchCode::Unknown, "never heard of it");
             return write_msg(&mut send, &refused, MAX_FETCH_REPLY_BYTES).await;
         };
-        let total = u32::try_from(bytes.len()).unwrap();
-        let total = if let OnFetch::Claim(total) = on_fetch { total } else { total };
-        write_msg(&mut send, &FetchReplyMsg::Found { total, signature }, MAX_FETCH_REPLY_BYTES).await?;
-        let bytes = &bytes[request.offset as usize..];
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
+        let plain = (BodyId::plain(request.release), &bytes);
+        let packed = packed.as_ref().map(|packed| (body_id(packed), packed));
+        let known = request.have.and_then(|part| {
+            let known = [Some(plain), packed].into_iter().flatten().find(|(id, _)| *id == part.body)?;
+            Some((known, part.offset))
+        });
+        let ((id, body), offset) = known.unwrap_or((packed.unwrap_or(plain), 0));
+        let total = if let OnFetch::Claim(total) = on_fetch { total } else { len(&bytes) };
+        // A false length of the release is one of its own file too.
+        let claimed = if id == plain.0 { total } else { len(body) };
+        let found = FetchReplyMsg::Found { total, signature, body: Body { id, len: claimed }, offset };
+        write_msg(&mut send, &found, MAX_FETCH_REPLY_BYTES).await?;
+        let bytes = &body[offset as usize..];
         match on_fetch {
             OnFetch::Send | OnFetch::Claim(_) => send.write_all(bytes).await?,
             OnFetch::EndAfter(some) => send.write_all(&bytes[..some]).await?,

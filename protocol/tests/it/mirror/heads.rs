@@ -5,7 +5,9 @@ use wincode::{SchemaRead, SchemaWrite};
 
 mirror_struct!(Moments { count: u64, mean: f64, squares: f64 });
 mirror_struct!(Wanted { assignment: Vec<u8>, share: u16 });
-mirror_struct!(FetchRequest { release: Release, offset: u32 });
+mirror_struct!(Body { id: Release, len: u32 });
+mirror_struct!(Part { body: Release, offset: u32 });
+mirror_struct!(AuditEntry { by: String, what: String, at_us: i64 });
 mirror_struct!(CameraHead {
     camera: String,
     connected: bool,
@@ -40,6 +42,24 @@ pub(crate) struct Release([u8; 32]);
 impl From<p::ReleaseId> for Release {
     fn from(original: p::ReleaseId) -> Self {
         Self(original.0)
+    }
+}
+
+impl From<p::BodyId> for Release {
+    fn from(original: p::BodyId) -> Self {
+        Self(original.0)
+    }
+}
+
+#[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
+pub(crate) struct FetchRequest {
+    release: Release,
+    have: Option<Part>,
+}
+
+impl From<p::FetchRequest> for FetchRequest {
+    fn from(original: p::FetchRequest) -> Self {
+        Self { release: original.release.into(), have: original.have.map(Into::into) }
     }
 }
 
@@ -82,14 +102,16 @@ impl From<p::HeadReport> for HeadReport {
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
 pub(crate) enum FetchReplyMsg {
-    Found { len: u32, signature: Vec<u8> }, // the derive trips over a field named `total`
+    Found { len: u32, signature: Vec<u8>, body: Body, offset: u32 }, // the derive trips over a field named `total`
     Refused { code: FetchCode, message: String },
 }
 
 impl From<p::FetchReplyMsg> for FetchReplyMsg {
     fn from(original: p::FetchReplyMsg) -> Self {
         match original {
-            p::FetchReplyMsg::Found { total, signature } => Self::Found { len: total, signature },
+            p::FetchReplyMsg::Found { total, signature, body, offset } => {
+                Self::Found { len: total, signature, body: body.into(), offset }
+            }
             p::FetchReplyMsg::Refused { code, message } => Self::Refused { code: code.into(), message },
         }
     }
@@ -103,6 +125,7 @@ pub(crate) enum OperatorRequestMsg {
     Rollout { channel: String, counter: u64, action: RolloutAction },
     Channel { channel: String },
     Status { channel: String, cameras: String },
+    Audit { last: u32 },
 }
 
 impl From<p::OperatorRequestMsg> for OperatorRequestMsg {
@@ -119,6 +142,7 @@ impl From<p::OperatorRequestMsg> for OperatorRequestMsg {
             }
             P::Channel { channel } => Self::Channel { channel },
             P::Status { channel, cameras } => Self::Status { channel, cameras },
+            P::Audit { last } => Self::Audit { last },
         }
     }
 }
@@ -130,6 +154,7 @@ pub(crate) enum OperatorReplyMsg {
     Channel(ChannelState),
     History(HistoryEntry),
     Head(CameraHead),
+    Audit(AuditEntry),
 }
 
 impl From<p::OperatorReplyMsg> for OperatorReplyMsg {
@@ -141,6 +166,7 @@ impl From<p::OperatorReplyMsg> for OperatorReplyMsg {
             P::Channel(state) => Self::Channel(state.into()),
             P::History(entry) => Self::History(entry.into()),
             P::Head(head) => Self::Head(head.into()),
+            P::Audit(entry) => Self::Audit(entry.into()),
         }
     }
 }
