@@ -7,7 +7,7 @@ use std::time::Duration;
 use protocol::limits::MAX_CONTROL_BYTES;
 use protocol::{OperatorReplyMsg, OperatorRequestMsg, StreamKind, close};
 use quinn::{Connection, Endpoint, VarInt};
-use shared::tls::{self, Identity, client_config, explain, now, system_time};
+use shared::tls::{self, Identity, client_config, diagnose, explain, now, system_time};
 use shared::wire::{WireError, expect_msg, write_msg};
 use tokio::time::timeout;
 
@@ -25,6 +25,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Client {
     endpoint: Endpoint,
     connection: Connection,
+    identity: Identity,
+    /// As it was named.
+    server: String,
 }
 
 impl Client {
@@ -47,7 +50,7 @@ impl Client {
         let endpoint = Endpoint::client(SocketAddr::from(([0_u16; 8], 0)))
             .or_else(|_| Endpoint::client(SocketAddr::from(([0_u8; 4], 0))))
             .map_err(|error| words(format!("cannot open a UDP socket: {error}")))?;
-        let about = tls::Context { identity: &identity, peer: server, now: now(&*system_time()) };
+        let about = about(&identity, server);
         let mut last = format!("{host} has no address");
         for address in addresses {
             let connecting = match endpoint.connect_with(config.clone(), address, host) {
@@ -55,7 +58,9 @@ impl Client {
                 Err(error) => return Err(words(explain(&error, &about))),
             };
             match timeout(CONNECT_WITHIN, connecting).await {
-                Ok(Ok(connection)) => return Ok(Self { endpoint, connection }),
+                Ok(Ok(connection)) => {
+                    return Ok(Self { endpoint, connection, identity, server: server.to_owned() });
+                }
                 Ok(Err(error)) => last = explain(&error, &about),
                 Err(_) => {
                     last = format!(
@@ -67,11 +72,36 @@ impl Client {
         Err(words(last))
     }
 
+    /// The connection itself.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Sends a request, `bytes` after it, and reads the replies to their end.
     ///
     /// # Errors
     /// [`OperateError`].
     pub(super) async fn ask(
+        &self,
+        request: &OperatorRequestMsg,
+        bytes: &[u8],
+    ) -> Result<Vec<OperatorReplyMsg>, OperateError> {
+        self.exchange(request, bytes).await.map_err(|error| self.explained(error))
+    }
+
+    /// A server looks at the certificate after the handshake seems done here, and again whenever the list of revoked
+    /// ones or the clock goes on: what it says then is why the stream broke.
+    fn explained(&self, error: OperateError) -> OperateError {
+        let reason = self.connection.close_reason().filter(|_| matches!(error, OperateError::Wire(_)));
+        let why = reason.map(|reason| diagnose(&reason, &about(&self.identity, &self.server)));
+        match why.filter(|why| !why.cause.is_transient()) {
+            Some(why) => OperateError::Connect(why.to_string()),
+            None => error,
+        }
+    }
+
+    async fn exchange(
         &self,
         request: &OperatorRequestMsg,
         bytes: &[u8],
@@ -103,4 +133,9 @@ impl Client {
         self.connection.close(VarInt::from_u32(close::OK), b"");
         let _ = timeout(FAREWELL, self.endpoint.wait_idle()).await;
     }
+}
+
+/// What is known besides an error when it is explained.
+fn about<'a>(identity: &'a Identity, server: &'a str) -> tls::Context<'a> {
+    tls::Context { identity, peer: server, now: now(&*system_time()) }
 }

@@ -12,6 +12,7 @@ mod heads;
 mod keys;
 mod model;
 mod operate;
+mod operate_certificates;
 mod pki;
 mod pretrain;
 mod registry;

@@ -1,17 +1,20 @@
 //! Operators at a running server: who may, what is done, and what is refused.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dc_encoder::keys::KeyFolder;
 use dc_encoder::operate::order::{Publication, rollback};
 use dc_encoder::operate::{Client, Desk};
 use fixtures::{ALWAYS, Leaf};
-use protocol::limits::MAX_CONTROL_BYTES;
+use protocol::limits::{MAX_AUDIT_LINES, MAX_CONTROL_BYTES};
 use protocol::{
     EncoderToAgentMsg, OperatorCode, OperatorReplyMsg, OperatorRequestMsg, ReleaseId, RolloutAction,
     StreamKind, close,
 };
+use rustls::time_provider::TimeProvider;
 use shared::release::{Channel, KeyRole, Promotion, Share, digest, sign_head};
+use shared::tls::system_time;
 use shared::wire::{expect_msg, write_msg};
 use tempfile::TempDir;
 
@@ -19,24 +22,29 @@ use crate::registry::heads;
 use crate::serve_support::{Fake, World, connect, soon, until};
 
 /// A server with an empty registry, and an operator's keys and certificate.
-struct Office {
-    world: World,
-    keys: KeyFolder,
+pub struct Office {
+    pub world: World,
+    pub keys: KeyFolder,
     dir: TempDir,
 }
 
 impl Office {
     fn open() -> Self {
+        Self::open_at(system_time())
+    }
+
+    /// The same, with another clock for certificates.
+    pub fn open_at(clock: Arc<dyn TimeProvider>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let keys = KeyFolder::init(&dir.path().join("keys")).unwrap();
-        let world = World::start(Fake::new(), |config| {
+        let world = World::start_at(Fake::new(), clock, |config| {
             config.registry = Some(dir.path().join("registry"));
             config.release_root = Some(dir.path().join("keys/root.pub"));
         });
         Self { world, keys, dir }
     }
 
-    fn server(&self) -> String {
+    pub fn server(&self) -> String {
         format!("localhost:{}", self.world.address.port())
     }
 
@@ -48,7 +56,7 @@ impl Office {
         Desk::Remote(soon(Client::connect(&self.server(), &self.certificate())).await.unwrap())
     }
 
-    fn sign(&self, head: &[u8]) -> Vec<u8> {
+    pub fn sign(&self, head: &[u8]) -> Vec<u8> {
         sign_head(head, &self.keys.signing_key(KeyRole::Heads, None).unwrap())
     }
 
@@ -59,7 +67,7 @@ impl Office {
         digest(head)
     }
 
-    fn audit(&self) -> Vec<String> {
+    pub fn audit(&self) -> Vec<String> {
         let lines = self.world.server.registrar().unwrap().store().audit(99).unwrap();
         lines.into_iter().rev().map(|line| format!("{}: {}", line.by, line.what)).collect()
     }
@@ -129,6 +137,23 @@ async fn an_operator_publishes_and_rolls_back_and_a_camera_hears_of_it() {
     let audit = office.audit();
     assert_eq!(audit.len(), 7, "root, ring, two releases, three assignments: {audit:?}");
     assert!(audit[1..].iter().all(|line| line.starts_with("ann: ")), "{audit:?}");
+}
+
+#[tokio::test]
+async fn the_newest_lines_of_the_audit_log_are_read_through_the_server() {
+    let office = Office::open();
+    let desk = office.desk().await;
+    let (first, second) = heads();
+    office.publish(&desk, &first).await;
+    office.publish(&desk, &second).await;
+    let all = desk.audit(MAX_AUDIT_LINES).await.unwrap();
+    let lines: Vec<_> = all.iter().rev().map(|line| format!("{}: {}", line.by, line.what)).collect();
+    assert_eq!(lines, office.audit());
+    assert_eq!(desk.audit(2).await.unwrap(), all[..2], "the newest");
+    assert!(all[0].what.starts_with(&format!("release {}", digest(&second))), "{all:?}");
+    let camera = office.world.pki.camera("plaza-1", 5);
+    let (reply, _connection) = ask(&camera, &office.world, &OperatorRequestMsg::Audit { last: 9 }, &[]).await;
+    assert_eq!(refusal(reply).0, OperatorCode::Role);
 }
 
 #[tokio::test]
