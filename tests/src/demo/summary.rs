@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::bail;
 
-use super::Options;
+use super::{Options, swap};
 use crate::{
     answers::{Line, STAGES, circular_distance, quantile},
     plaza::Truth,
@@ -33,9 +33,24 @@ pub(super) fn print(lines: &[Line], prepared: &Prepared, options: &Options) -> a
              train heads from your own labels (README, \"Train a head, and swap it\")."
         );
     } else {
+        swapped(lines)?;
         errors(&answers, prepared)?;
     }
     latency(&answers);
+    Ok(())
+}
+
+/// Which release counted people when.
+fn swapped(lines: &[Line]) -> anyhow::Result<()> {
+    let reigns = swap::reigns(lines)?;
+    let [before, after] = &reigns[..] else {
+        bail!("the second release of the people count did not take over from the first: {reigns:?}");
+    };
+    println!(
+        "people were counted by release {} up to frame {}, by release {} from frame {} on: no frame was lost or \
+         answered twice",
+        before.release, before.last, after.release, after.first
+    );
     Ok(())
 }
 

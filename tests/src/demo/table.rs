@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::swap;
 use crate::{
     answers::{Line, STAGES},
     plaza::{Truth, dataset::Labelled},
@@ -25,19 +26,32 @@ impl<'a> Table<'a> {
         Self { truth, frame: None, lines: Vec::new(), rows: 0 }
     }
 
+    /// Rows printed so far.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
     pub(super) fn add(&mut self, line: &Line) {
+        if self.frame != Some(line.seq) {
+            self.finish();
+            self.frame = Some(line.seq);
+        }
         if let Some(reason) = &line.dropped {
             println!("{:>5}  dropped: {reason}", line.seq);
         } else if line.is_answer() {
-            if self.frame != Some(line.seq) {
-                self.lines.clear();
-                self.frame = Some(line.seq);
-            }
             self.lines.push(line.clone());
-            // The demo loads two heads, so a frame has two lines.
+            // Two heads answer a frame; the first frames come before the pushed one.
             if self.lines.len() == 2 {
-                self.row();
+                self.finish();
             }
+        }
+    }
+
+    /// Prints the frame whose lines are here.
+    pub(super) fn finish(&mut self) {
+        if !self.lines.is_empty() {
+            self.row();
+            self.lines.clear();
         }
     }
 
@@ -48,19 +62,21 @@ impl<'a> Table<'a> {
         self.rows += 1;
         let line = &self.lines[0];
         let truth = line.frame.as_deref().and_then(|file| self.truth.get(file));
-        let value = |unit: &str| {
-            self.lines.iter().find(|line| line.unit.as_deref() == Some(unit)).and_then(|line| line.value)
-        };
+        let of = |unit: &str| self.lines.iter().find(|line| line.unit.as_deref() == Some(unit));
+        let value = |unit: &str| of(unit).and_then(|line| line.value);
+        let release =
+            of(swap::UNIT).and_then(|line| line.release.as_deref()).and_then(|digits| digits.get(..6));
         let count = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
         let clock = |minute: Option<f64>| minute.map_or("-".into(), hours);
         let ms = line.ms.clone().unwrap_or_default();
         let stages: Vec<String> =
             STAGES.iter().map(|stage| format!("{:>7.1}", ms.get(*stage).copied().unwrap_or(0.0))).collect();
         println!(
-            "{:>5} {:>6} {:>6} {:>7} {:>7} {:>8.1} |{}",
+            "{:>5} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8.1} |{}",
             line.seq,
             truth.map_or("-".into(), |truth| truth.count.to_string()),
-            count(value("people")),
+            count(value(swap::UNIT)),
+            release.unwrap_or("-"),
             clock(truth.map(|truth| truth.minute_of_day)),
             clock(value("min")),
             line.age_ms.unwrap_or(0.0),
@@ -72,10 +88,11 @@ impl<'a> Table<'a> {
 fn heading() -> String {
     let stages: Vec<String> = STAGES.iter().map(|stage| format!("{stage:>7.7}")).collect();
     format!(
-        "{:>5} {:>6} {:>6} {:>7} {:>7} {:>8} |{}  (ms)",
+        "{:>5} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} |{}  (ms)",
         "frame",
         "people",
         "answer",
+        "release",
         "clock",
         "answer",
         "total",

@@ -238,12 +238,13 @@ pub struct Server {
     pub address: String,
 }
 
-fn shown(path: &Path) -> String {
+/// A path as an argument.
+pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
 /// Runs `dc-encoder` with `args` after printing the command.
-fn command(args: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn command(args: &[&str]) -> anyhow::Result<String> {
     println!("      $ dc-encoder {}", args.join(" "));
     process::run("dc-encoder", args)
 }

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
+use shared::head::Head;
 use tests::{
     process,
     setup::{CAMERA, Prepared, Server},
 };
 
-use crate::agent::{Agent, live_list, small_setup};
+use crate::agent::{Agent, GUARD, live_list, small_setup};
 
 /// Frames of a camera that outlasts the test: two minutes, at one a second.
 const FRAMES: u32 = 120;
@@ -55,6 +57,15 @@ impl Shop {
         (file, release)
     }
 
+    /// A signed head for the same embeddings as this one that is far too slow on every frame.
+    fn slow_head(&self, other: &str) -> (String, String) {
+        let file = self.dir.join("slow.safetensors").display().to_string();
+        let other = Head::load(Path::new(other)).unwrap();
+        std::fs::write(&file, fixtures::slow(other.manifest())).unwrap();
+        let signed = self.operate(&["sign", &file]);
+        (file, signed.split("release ").nth(1).unwrap()[..12].to_owned())
+    }
+
     /// `dc-encoder head …` in the operator's folder, as the holder of this certificate.
     fn operate_as(&self, certificate: &str, args: &[&str]) -> Result<String, String> {
         let output = Command::new(process::program("dc-encoder").unwrap())
@@ -74,11 +85,27 @@ impl Shop {
     }
 
     fn agent(&self) -> Agent {
+        self.agent_with(&["--fps", "1"])
+    }
+
+    fn agent_with(&self, extra: &[&str]) -> Agent {
         let source = live_list(&self.prepared);
         let store = self.dir.join("store").display().to_string();
-        let extra = ["--source", &source, "--fps", "1", "--deadline", "1m", "--heads-dir", &store];
+        let extra = [&["--source", &source, "--deadline", "1m", "--heads-dir", &store], extra].concat();
         let bare = Prepared { heads: Vec::new(), ..self.prepared.clone() };
         Agent::start(&bare, &self.dir, &self.server.address, &extra)
+    }
+}
+
+/// Asks until the answer has these words.
+fn until(ask: impl Fn() -> String, words: &str) -> String {
+    let end = Instant::now() + GUARD;
+    loop {
+        let answer = ask();
+        if answer.contains(words) {
+            return answer;
+        }
+        assert!(Instant::now() < end, "{words} never came:\n{answer}");
     }
 }
 
@@ -109,7 +136,7 @@ fn train_sign_publish_watch_roll_back() {
 
     // The server dies, and what it knew is there again; the camera goes on.
     shop.server.encoder.signal("KILL").unwrap();
-    shop.server.encoder.wait(crate::agent::GUARD).unwrap();
+    shop.server.encoder.wait(GUARD).unwrap();
     shop.serve_again();
     let text = shop.operate(&["rollback", "--channel", CHANNEL]);
     assert!(text.contains(&format!("assignment 3 gives release {one}")), "{text}");
@@ -120,12 +147,42 @@ fn train_sign_publish_watch_roll_back() {
         assert!(status.contains(part), "{part} is not in\n{status}");
     }
 
+    let audit = shop.operate(&["audit", "--last", "2"]);
+    let lines: Vec<&str> = audit.lines().collect();
+    assert!(lines.len() == 2 && lines[1].contains("  ann  people-count@stable: assignment 3 of"), "{audit}");
+
     let [captured, answered, dropped] = agent.stop();
     assert_eq!(captured, answered + dropped);
     let mut answers: Vec<u64> = agent.seen.iter().filter(|l| l.is_answer()).map(|l| l.seq).collect();
     let all = answers.len();
     answers.dedup();
     assert_eq!(answers.len(), all, "no frame is answered by two releases");
+}
+
+#[test]
+fn a_release_that_takes_too_long_goes_back_and_status_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    let (good, one) = shop.head("people");
+    let (bad, two) = shop.slow_head(&good);
+    let config = dir.path().join("agent.toml");
+    std::fs::write(&config, "head_budget = \"5ms\"\n").unwrap();
+    let mut agent = shop.agent_with(&["--fps", "1", "--config", config.to_str().unwrap()]);
+    shop.operate(&["publish", &good, "--channel", CHANNEL]);
+    agent.until("answer of the good release", |line| line.release.as_ref() == Some(&one));
+    shop.operate(&["publish", &bad, "--channel", CHANNEL]);
+    agent.until("answer of the slow release", |line| line.release.as_ref() == Some(&two));
+    let status = until(|| shop.operate(&["status", "--channel", CHANNEL]), "does not run");
+    agent.catch_up();
+    agent.until("answer of the good release again", |line| line.release.as_ref() == Some(&one));
+    for part in [&format!("{two} does not run: it was taken off after it ran"), "more than its 5ms", &one] {
+        assert!(status.contains(part), "{part} is not in\n{status}");
+    }
+    let [captured, answered, dropped] = agent.stop();
+    assert_eq!(captured, answered + dropped);
+    let slow = agent.seen.iter().filter(|line| line.release.as_ref() == Some(&two));
+    assert!(slow.count() >= 3, "it ran, and its late answers are answers");
+    assert_eq!(agent.process.log().matches("a release was fetched").count(), 2, "each once");
 }
 
 #[test]
@@ -141,6 +198,9 @@ fn a_registry_folder_is_worked_on_without_a_server() {
     assert!(status.contains("only a running server knows"), "{status}");
     let audit = dc(&["head", "audit", "--registry", &registry]);
     assert!(audit.contains("server  root "), "{audit}");
+    let missing = at("missing");
+    let none = process::run("dc-encoder", ["head", "audit", "--registry", &missing]).unwrap_err().to_string();
+    assert!(none.contains("missing is no folder"), "{none}");
     let nowhere = process::run("dc-encoder", ["head", "status", "--keys", &keys]).unwrap_err().to_string();
     assert!(nowhere.contains("--server HOST:PORT --cert DIR"), "{nowhere}");
 }
