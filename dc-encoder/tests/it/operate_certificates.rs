@@ -39,11 +39,12 @@ async fn a_revoked_operator_is_cut_off_and_publishes_no_more() {
     office.world.pki.revoke(2, &[SERIAL]);
     soon(connection.closed()).await;
     let before = office.audit();
-    let words = "the certificate of ann was revoked (serial 4d)";
     let cut = publishes_at(&office, &desk).await.unwrap_err().to_string();
-    assert!(cut.contains(words), "{cut}");
     let again = publishes(&office, &revoked).await.unwrap_err().to_string();
-    assert!(again.contains("revoked") && again.contains("`dc-encoder pki issue --operator ann`"), "{again}");
+    for told in [cut, again] {
+        assert!(told.contains("it was revoked (serial 4d)"), "{told}");
+        assert!(told.contains("`dc-encoder pki issue --operator ann`"), "{told}");
+    }
     assert_eq!(office.audit(), before, "nothing was changed");
     assert_eq!(publishes(&office, &other).await.unwrap(), "", "another operator goes on");
 }
@@ -62,8 +63,8 @@ async fn an_operators_connection_ends_with_its_certificate() {
     soon(connection.closed()).await;
     let before = office.audit();
     let cut = publishes_at(&office, &desk).await.unwrap_err().to_string();
-    let date = "has expired: it was valid until 2030-03-17 17:46:40 UTC";
-    assert!(cut.contains(&format!("(operator ann, serial 4d) {date}")), "{cut}");
+    let date = "was valid until 2030-03-17 17:46:40 UTC, and this machine's clock says";
+    assert!(cut.contains(&format!("(operator \"ann\", serial 4d) {date}")), "{cut}");
     assert!(cut.contains("`dc-encoder pki issue --operator ann`"), "{cut}");
     let again = publishes(&office, &short).await.unwrap_err().to_string();
     assert!(again.contains("2030-03-17") && again.contains("clock"), "{again}");
