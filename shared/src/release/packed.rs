@@ -37,8 +37,10 @@ pub fn unpack(packed: &[u8], len: u32) -> Result<Vec<u8>, UnpackError> {
     // A byte beyond: what ends exactly there is told from what goes on.
     match fdeflate::decompress_to_vec_bounded(packed, want + 1) {
         Ok(bytes) if bytes.len() == want => Ok(bytes),
-        Ok(bytes) => Err(UnpackError::Length { got: bytes.len().to_string(), want: len }),
-        Err(BoundedDecompressionError::OutputTooLarge { .. }) => {
+        Ok(bytes) if bytes.len() < want => {
+            Err(UnpackError::Length { got: bytes.len().to_string(), want: len })
+        }
+        Ok(_) | Err(BoundedDecompressionError::OutputTooLarge { .. }) => {
             Err(UnpackError::Length { got: format!("more than {want}"), want: len })
         }
         Err(BoundedDecompressionError::DecompressionError { inner }) => Err(UnpackError::Damaged(inner)),

@@ -30,7 +30,7 @@ const FPS: u32 = 5;
 /// Long enough for a frame on any machine: the last one has no newer one to give way to, and is answered.
 const DEADLINE: &str = "30s";
 /// Frames that are shown before the second release is published.
-const SWAP_AFTER: usize = 20;
+const SWAP_AFTER: usize = 10;
 /// Programs that were asked to end have this long.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 

@@ -33,15 +33,16 @@ pub(super) fn print(lines: &[Line], prepared: &Prepared, options: &Options) -> a
              train heads from your own labels (README, \"Train a head, and swap it\")."
         );
     } else {
-        swapped(lines)?;
-        errors(&answers, prepared)?;
+        let swapped_at = swapped(lines)?;
+        let of_the_last = |line: &&&Line| line.unit.as_deref() != Some(swap::UNIT) || line.seq >= swapped_at;
+        errors(&answers.iter().filter(of_the_last).copied().collect::<Vec<_>>(), prepared)?;
     }
     latency(&answers);
     Ok(())
 }
 
-/// Which release counted people when.
-fn swapped(lines: &[Line]) -> anyhow::Result<()> {
+/// Says which release counted people when: the last one from the frame that is returned on.
+fn swapped(lines: &[Line]) -> anyhow::Result<u64> {
     let reigns = swap::reigns(lines)?;
     let [before, after] = &reigns[..] else {
         bail!("the second release of the people count did not take over from the first: {reigns:?}");
@@ -51,7 +52,7 @@ fn swapped(lines: &[Line]) -> anyhow::Result<()> {
          answered twice",
         before.release, before.last, after.release, after.first
     );
-    Ok(())
+    Ok(after.first)
 }
 
 fn errors(answers: &[&Line], prepared: &Prepared) -> anyhow::Result<()> {
@@ -61,7 +62,7 @@ fn errors(answers: &[&Line], prepared: &Prepared) -> anyhow::Result<()> {
         let of_unit = answers.iter().filter(|line| line.unit.as_deref() == Some(unit));
         of_unit.filter_map(|line| Some((line.value?, *truth.get(line.frame.as_deref()?)?))).collect()
     };
-    let (counts, clocks) = (pairs("people"), pairs("min"));
+    let (counts, clocks) = (pairs(swap::UNIT), pairs("min"));
     if counts.is_empty() || clocks.is_empty() {
         bail!("a head gave no answers: {} counts, {} times of day", counts.len(), clocks.len());
     }
@@ -78,7 +79,7 @@ fn errors(answers: &[&Line], prepared: &Prepared) -> anyhow::Result<()> {
     println!("(synthetic frames: this shows the way of a frame and of a head, not accuracy on yours)\n");
     println!("{:<32}{:>10}{:>24}", "mean absolute error", "head", "always the same answer");
     let people = Errors::new(&counts, usual, count_error);
-    println!("{:<32}{:>10.2}{:>24.2}", "people", people.head, people.constant);
+    println!("{:<32}{:>10.2}{:>24.2}", "people, the last release", people.head, people.constant);
     let clock = Errors::new(&clocks, constant.unwrap_or(0.0), clock_error);
     println!("{:<32}{:>10.0}{:>24.0}", "time of day, minutes", clock.head, clock.constant);
     for (what, errors) in [("people count", people), ("time of day", clock)] {

@@ -18,6 +18,8 @@ use crate::{
 const CHANNEL: &str = "people-count@stable";
 /// The operator's name.
 const OPERATOR: &str = "ann";
+/// The first release learns from one in so many of the labels that the second one has.
+const FEWER: usize = 4;
 /// Unit of the people count, which tells its answers from the other head's.
 pub(super) const UNIT: &str = "people";
 
@@ -30,15 +32,17 @@ pub(super) struct Operator<'a> {
 }
 
 impl<'a> Operator<'a> {
-    /// Issues a certificate, and trains and signs a plain head, whose place the prepared one takes later.
+    /// Issues a certificate, and trains and signs a head from few labels, whose place the prepared one takes later.
     pub(super) fn new(prepared: &'a Prepared, dir: &'a Path) -> anyhow::Result<Self> {
-        println!("\nan operator, and a first release of the people count: a linear head, the simplest kind");
+        let labels_at_first = (prepared.training.len() / FEWER).to_string();
+        println!("\nan operator, and a first release of the people count, from {labels_at_first} labels");
         command(&["pki", "issue", "--dir", &shown(&prepared.pki), "--operator", OPERATOR])?;
         let [embeddings, labels, first] =
-            ["embeddings.safetensors", "training/labels.jsonl", "linear.head.safetensors"]
+            ["embeddings.safetensors", "training/labels.jsonl", "first.head.safetensors"]
                 .map(|name| shown(&dir.join(name)));
         let train = ["head", "train", "--task", "count", "--kind", "linear", "--embeddings", &embeddings];
-        let train = [&train[..], &["--labels", &labels, "--out", &first]].concat();
+        let rows = format!("0..{labels_at_first}");
+        let train = [&train[..], &["--labels", &labels, "--rows", &rows, "--out", &first]].concat();
         command(&train)?;
         command(&["head", "sign", &first, "--keys", &shown(&prepared.keys)])?;
         Ok(Self { prepared, dir, first: first.into() })
@@ -69,7 +73,7 @@ impl<'a> Operator<'a> {
 
     /// Publishes the second release.
     pub(super) fn swap(&self, server: &Server) -> anyhow::Result<()> {
-        println!("      while it answers, a better release of the people count:");
+        println!("      while it answers, a release from all labels:");
         let second = self.prepared.heads.first().context("a people count was prepared")?;
         self.publish(second, server)
     }
