@@ -42,7 +42,7 @@ async fn a_revoked_operator_is_cut_off_and_publishes_no_more() {
     let cut = publishes_at(&office, &desk).await.unwrap_err().to_string();
     let again = publishes(&office, &revoked).await.unwrap_err().to_string();
     for told in [cut, again] {
-        assert!(told.contains("it was revoked (serial 4d)"), "{told}");
+        assert!(told.contains("this operator's certificate: it was revoked (serial 4d)"), "{told}");
         assert!(told.contains("`dc-encoder pki issue --operator ann`"), "{told}");
     }
     assert_eq!(office.audit(), before, "nothing was changed");

@@ -88,6 +88,7 @@ pub(super) fn received(alert: u8, reason: &str, context: &Context<'_>) -> Diagno
             format!("{other} does not accept this {ours}'s certificate in its role ({})", me.role),
             match ours {
                 "encoder" => "an encoder needs a certificate from `dc-encoder pki issue --server HOST`",
+                "operator" => "an operator needs a certificate from `dc-encoder pki issue --operator NAME`",
                 _ => "a camera box needs a certificate from `dc-encoder pki issue --camera NAME`",
             },
         ),

@@ -14,7 +14,7 @@ pub(super) struct Sides {
     pub(super) other: String,
     /// What the other side is: `encoder` or `agent`.
     pub(super) kind: &'static str,
-    /// What we are: `encoder` or `agent`.
+    /// What we are: `encoder`, `agent` or `operator`.
     pub(super) ours: &'static str,
 }
 
@@ -22,7 +22,8 @@ impl Sides {
     pub(super) fn of(context: &Context<'_>) -> Self {
         let (kind, ours) = match context.identity.me().role {
             Role::Server => ("agent", "encoder"),
-            Role::Camera | Role::Operator => ("encoder", "agent"),
+            Role::Camera => ("encoder", "agent"),
+            Role::Operator => ("encoder", "operator"),
         };
         Self { other: format!("the {kind} at {}", context.peer), kind, ours }
     }
