@@ -4,13 +4,14 @@
 //! frames ─► image ─► uplink ══ wire, tls ══► preprocess ─► (encoder) ─► embedding ─► head
 //! head file ─► release (signed) ─► the cameras that should run it
 //! ```
-//! `config` and `telemetry` serve both programs. The encoder, capture and servers do not belong here.
+//! `config`, `telemetry` and `metrics` serve both programs. The encoder, capture and servers do not belong here.
 
 pub mod config;
 pub mod embedding;
 pub mod frames;
 pub mod head;
 pub mod image;
+pub mod metrics;
 pub mod preprocess;
 pub mod release;
 pub mod telemetry;

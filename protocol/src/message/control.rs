@@ -157,6 +157,35 @@ pub enum RefuseCode {
     Malformed = 7,
 }
 
+impl RefuseCode {
+    /// All codes.
+    pub const ALL: [Self; 8] = [
+        Self::Version,
+        Self::Space,
+        Self::Camera,
+        Self::Duplicate,
+        Self::Limit,
+        Self::Draining,
+        Self::Role,
+        Self::Malformed,
+    ];
+
+    /// One word for machines, such as `duplicate`.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Space => "space",
+            Self::Camera => "camera",
+            Self::Duplicate => "duplicate",
+            Self::Limit => "limit",
+            Self::Draining => "draining",
+            Self::Role => "role",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
 impl fmt::Display for RefuseCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

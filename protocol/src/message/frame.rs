@@ -72,6 +72,9 @@ pub enum DropReason {
 }
 
 impl DropReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::Superseded, Self::Expired, Self::Overloaded, Self::Draining];
+
     /// One word for machines, such as `superseded`.
     #[must_use]
     pub const fn key(self) -> &'static str {
@@ -115,6 +118,17 @@ pub enum RejectCode {
 }
 
 impl RejectCode {
+    /// All codes.
+    pub const ALL: [Self; 7] = [
+        Self::Malformed,
+        Self::TooLarge,
+        Self::NotJpeg,
+        Self::Truncated,
+        Self::TooManyPixels,
+        Self::Internal,
+        Self::TokensUnavailable,
+    ];
+
     /// One word for machines, such as `not_jpeg`.
     #[must_use]
     pub const fn key(self) -> &'static str {

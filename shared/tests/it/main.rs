@@ -7,6 +7,7 @@ mod head;
 mod head_classes;
 mod head_kinds;
 mod jpeg;
+mod metrics;
 mod picture;
 mod pixels;
 mod release;
