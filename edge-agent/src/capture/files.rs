@@ -16,7 +16,12 @@ use super::{CaptureError, Options, Source, Stop};
 /// Pictures one after another, with their own times. JPEG is passed on byte for byte, PNG is decoded.
 pub(super) struct Files {
     path: PathBuf,
-    frames: std::vec::IntoIter<FrameRef>,
+    frames: Vec<FrameRef>,
+    /// Place of the next one.
+    next: usize,
+    repeat: bool,
+    /// One of this round could be read: else the next round would be as idle.
+    usable: bool,
     limits: Limits,
 }
 
@@ -25,7 +30,24 @@ impl Files {
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self, CaptureError> {
         options.check()?;
         let frames = if is_picture(path) { vec![single(path)] } else { frames::list(path)? };
-        Ok(Self { path: path.to_owned(), frames: frames.into_iter(), limits: options.limits })
+        let (next, usable) = (0, false);
+        Ok(Self {
+            path: path.to_owned(),
+            frames,
+            next,
+            repeat: options.repeat,
+            usable,
+            limits: options.limits,
+        })
+    }
+
+    fn next_frame(&mut self) -> Option<FrameRef> {
+        if self.next == self.frames.len() && self.repeat && self.usable {
+            (self.next, self.usable) = (0, false);
+        }
+        let frame = self.frames.get(self.next)?.clone();
+        self.next += 1;
+        Some(frame)
     }
 }
 
@@ -38,9 +60,10 @@ impl Source for Files {
         if stop.is_stopped() {
             return Ok(None);
         }
-        let Some(frame) = self.frames.next() else { return Ok(None) };
+        let Some(frame) = self.next_frame() else { return Ok(None) };
         let started = Instant::now();
         let image = read(&frame.path, &self.limits);
+        self.usable |= image.is_ok();
         Ok(Some(Shot {
             captured_at: frame.captured_at.unwrap_or_else(Timestamp::now),
             started,

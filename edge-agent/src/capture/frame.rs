@@ -71,6 +71,8 @@ pub struct Captured {
     pub seq: u64,
     /// See [`Shot::captured_at`].
     pub captured_at: Timestamp,
+    /// When reading this frame should have begun; not before it did, but for [`Pacing::Steady`](super::Pacing::Steady).
+    pub due: Instant,
     /// When reading this frame began, or its first byte arrived.
     pub started: Instant,
     /// When the frame was complete in memory; `ready - started` is the `capture` stage.

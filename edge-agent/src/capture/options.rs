@@ -29,6 +29,10 @@ pub struct Options {
     pub attempts: Option<u32>,
     /// The largest file and picture read.
     pub limits: Limits,
+    /// Pictures and videos start again at their end, for as long as frames are taken.
+    pub repeat: bool,
+    /// Files with a frame rate are due at fixed times, see [`Pacing::Steady`].
+    pub steady: bool,
 }
 
 impl Default for Options {
@@ -42,6 +46,8 @@ impl Default for Options {
             backoff: Backoff::default(),
             attempts: None,
             limits: Limits::default(),
+            repeat: false,
+            steady: false,
         }
     }
 }
@@ -53,15 +59,19 @@ pub enum Pacing {
     Lossless,
     /// By the wall clock, whether or not the one before was taken: files behave like a camera.
     Rate(f64),
+    /// The same at fixed times from the first frame on: one that is late is not the next one's excuse, so that what is
+    /// measured counts from when each frame was due.
+    Steady(f64),
     /// As soon as the source has one (cameras, streams).
     Live,
 }
 
 impl Pacing {
     /// The pacing of a source.
-    pub fn of(uri: &SourceUri, fps: Option<f64>) -> Self {
-        match (uri.is_finite(), fps) {
+    pub fn of(uri: &SourceUri, options: &Options) -> Self {
+        match (uri.is_finite(), options.fps) {
             (false, _) => Self::Live,
+            (true, Some(fps)) if options.steady => Self::Steady(fps),
             (true, Some(fps)) => Self::Rate(fps),
             (true, None) => Self::Lossless,
         }

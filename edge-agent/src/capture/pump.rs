@@ -43,7 +43,7 @@ pub fn start(uri: &SourceUri, options: &Options) -> Result<Running, CaptureError
     let source = super::open(uri, options)?;
     let (sender, frames) = latest::slot();
     let (loss_sender, losses) = losses(LOSS_RECORDS);
-    let pump = Pump::spawn(source, Pacing::of(uri, options.fps), sender, loss_sender)?;
+    let pump = Pump::spawn(source, Pacing::of(uri, options), sender, loss_sender)?;
     Ok(Running { frames, losses, pump })
 }
 
@@ -145,7 +145,8 @@ impl Belt {
         let mut seq = 0;
         while self.wait(&mut ticker) {
             let Some(shot) = self.source.next(&self.stop)? else { break };
-            let going_on = self.hand_over(shot, seq);
+            let due = ticker.due(&shot);
+            let going_on = self.hand_over(shot, seq, due);
             seq += 1;
             self.captured.store(seq, Ordering::Release);
             if !going_on {
@@ -159,13 +160,13 @@ impl Belt {
     fn wait(&self, ticker: &mut Ticker) -> bool {
         match self.pacing {
             Pacing::Lossless => self.frames.wait_vacant(&self.stop),
-            Pacing::Rate(_) => !self.stop.sleep(ticker.wait(Instant::now())),
+            Pacing::Rate(_) | Pacing::Steady(_) => !self.stop.sleep(ticker.wait(Instant::now())),
             Pacing::Live => !self.stop.is_stopped(),
         }
     }
 
     /// `false` if nobody takes frames any more.
-    fn hand_over(&self, shot: Shot, seq: u64) -> bool {
+    fn hand_over(&self, shot: Shot, seq: u64, due: Instant) -> bool {
         let Shot { captured_at, started, ready, id, image } = shot;
         let image = match image {
             Ok(image) => image,
@@ -176,7 +177,7 @@ impl Belt {
                 return true;
             }
         };
-        match self.frames.replace(Captured { seq, captured_at, started, ready, id, image }) {
+        match self.frames.replace(Captured { seq, captured_at, due, started, ready, id, image }) {
             Ok(None) => true,
             Ok(Some(older)) => {
                 self.losses.report(older.lost(LostReason::Superseded));
@@ -193,24 +194,34 @@ impl Belt {
 /// When frames of a fixed rate are due. Pure: `now` comes from outside.
 struct Ticker {
     period: Duration,
+    steady: bool,
     due: Option<Instant>,
 }
 
 impl Ticker {
     fn new(pacing: Pacing) -> Self {
         let period = match pacing {
-            Pacing::Rate(fps) => Duration::from_secs_f64(1.0 / fps),
+            Pacing::Rate(fps) | Pacing::Steady(fps) => Duration::from_secs_f64(1.0 / fps),
             Pacing::Lossless | Pacing::Live => Duration::ZERO,
         };
-        Self { period, due: None }
+        Self { period, steady: matches!(pacing, Pacing::Steady(_)), due: None }
     }
 
     /// How long to wait for the next frame. One that is late is due at once, and the ones after it follow at
-    /// the period from then: missed frames are not made up for in a burst.
+    /// the period from then: missed frames are not made up for in a burst, unless they are to be [steady](Pacing::Steady).
     fn wait(&mut self, now: Instant) -> Duration {
-        let due = self.due.map_or(now, |last| (last + self.period).max(now));
+        let due = match self.due {
+            Some(last) if self.steady => last + self.period,
+            Some(last) => (last + self.period).max(now),
+            None => now,
+        };
         self.due = Some(due);
-        due - now
+        due.saturating_duration_since(now)
+    }
+
+    /// When the frame that was just waited for was due.
+    fn due(&self, shot: &Shot) -> Instant {
+        self.due.filter(|_| self.steady).unwrap_or(shot.started)
     }
 }
 
@@ -228,5 +239,24 @@ mod tests {
         assert_eq!(ticker.wait(ms(150)), Duration::from_millis(50));
         assert_eq!(ticker.wait(ms(777)), Duration::ZERO);
         assert_eq!(ticker.wait(ms(780)), Duration::from_millis(97));
+    }
+
+    #[test]
+    fn steady_ticks_stay_due_when_they_were() {
+        let mut ticker = Ticker::new(Pacing::Steady(10.0));
+        let start = Instant::now();
+        let ms = |ms| start + Duration::from_millis(ms);
+        let shot = Shot {
+            captured_at: jiff::Timestamp::UNIX_EPOCH,
+            started: ms(777),
+            ready: ms(778),
+            id: None,
+            image: Err(String::new()),
+        };
+        assert_eq!(ticker.wait(ms(0)), Duration::ZERO);
+        assert_eq!(ticker.wait(ms(250)), Duration::ZERO, "due at 100");
+        assert_eq!((ticker.wait(ms(250)), ticker.due(&shot)), (Duration::ZERO, ms(200)));
+        assert_eq!((ticker.wait(ms(260)), ticker.due(&shot)), (Duration::from_millis(40), ms(300)));
+        assert_eq!(Ticker::new(Pacing::Rate(10.0)).due(&shot), shot.started);
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use edge_agent::capture::{CaptureError, Image, Options, SourceUri, open};
 use shared::image::{Chroma, Rgb, jpeg};
 
-use super::capture_support::{LIMIT, NamedFfmpeg, ffmpeg, lost, next, quick, run};
+use super::capture_support::{LIMIT, NamedFfmpeg, ffmpeg, lost, next, quick, run, until};
 
 fn jpeg_of(red: u8) -> Vec<u8> {
     jpeg::encode(&Rgb::filled(32, 16, [red, 20, 30]), 80, Chroma::C420)
@@ -169,4 +169,31 @@ fn a_missing_ffmpeg_names_the_package() {
     assert!(error.to_string().contains("apt-get install ffmpeg"), "{error}");
     let error = open(&uri, &Options { fps: Some(0.0), ..quick() }).err().unwrap();
     assert!(matches!(error, CaptureError::Rate { .. }));
+}
+
+#[tokio::test]
+async fn what_repeats_starts_again_unless_there_was_nothing_to_read() {
+    let dir = tempfile::tempdir().unwrap();
+    folder(dir.path(), 2);
+    std::fs::write(dir.path().join("0002.jpg"), b"this is no picture").unwrap();
+    let repeat = Options { repeat: true, ..quick() };
+    let mut running = run(dir.path().to_str().unwrap(), &repeat);
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        let frame = next(&mut running).await.unwrap();
+        seen.push((frame.seq, frame.id.unwrap()));
+    }
+    let expected = [(0, "0000.jpg"), (1, "0001.jpg"), (3, "0000.jpg"), (4, "0001.jpg"), (6, "0000.jpg")];
+    assert!(seen.iter().map(|(seq, id)| (*seq, id.as_str())).eq(expected), "{seen:?}");
+
+    // Ten frames each time.
+    let mut running = run(&clip(dir.path(), 1), &repeat);
+    until(&mut running, |frame| frame.seq == 25).await;
+
+    for picture in ["0000.jpg", "0001.jpg"] {
+        std::fs::write(dir.path().join(picture), b"").unwrap();
+    }
+    let mut running = run(dir.path().to_str().unwrap(), &repeat);
+    assert!(next(&mut running).await.is_none(), "or it would look for ever");
+    assert_eq!(running.pump.finish(LIMIT).unwrap(), 3);
 }

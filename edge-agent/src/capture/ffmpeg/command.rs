@@ -47,6 +47,9 @@ pub(super) fn video(path: &Path, dialect: Dialect, options: &Options) -> Invocat
     let mut args = first_args(options);
     // A file that turns out to be a playlist must not make the agent fetch what it names.
     push(&mut args, &["-protocol_whitelist", "file"]);
+    if options.repeat {
+        push(&mut args, &["-stream_loop", "-1"]);
+    }
     args.push("-i".into());
     let mut input = OsString::from("file:");
     input.push(path);
@@ -187,6 +190,8 @@ mod tests {
         assert!(words(&old).contains("-vsync passthrough") && !old.script.contains("option"));
         let file = video(Path::new("-x.mp4"), NEW, &Options::default());
         assert!(words(&file).contains("-i file:-x.mp4 ") && file.script.is_empty());
+        let again = video(Path::new("x.mp4"), NEW, &Options { repeat: true, ..Options::default() });
+        assert!(words(&again).contains("-stream_loop -1 -i ") && !words(&file).contains("-stream_loop"));
     }
 
     #[test]
