@@ -1,5 +1,7 @@
 //! The command line.
 
+mod latency;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,6 +48,9 @@ enum Command {
     Run(Options),
     /// Say what is in place, what is not, and what to do about it
     Check(Options),
+    /// Measure where frames' time goes: percentiles by stage, and the waterfall of a typical frame
+    #[command(after_help = latency::EXAMPLES)]
+    Latency(latency::Args),
     /// See and change the heads of the agent that runs on this box, with or without a server
     Heads(HeadsArgs),
     /// Print a config file with every key explained
@@ -137,10 +142,15 @@ struct Options {
 }
 
 impl Options {
-    /// Flags and environment over the file, checked.
-    fn settings(self) -> Result<Settings, Unusable> {
+    /// Flags and environment over the file.
+    fn config(self) -> Result<Config, Unusable> {
         let file = self.config.as_deref().map(Config::load).transpose().map_err(Unusable::File)?;
-        Settings::new(self.keys.or(file.unwrap_or_default())).map_err(Unusable::Values)
+        Ok(self.keys.or(file.unwrap_or_default()))
+    }
+
+    /// The same, checked.
+    fn settings(self) -> Result<Settings, Unusable> {
+        Settings::new(self.config()?).map_err(Unusable::Values)
     }
 }
 
@@ -183,6 +193,7 @@ fn dispatch(command: Command, warning: Option<String>) -> ExitCode {
     let (options, checking) = match command {
         Command::Run(options) => (options, false),
         Command::Check(options) => (options, true),
+        Command::Latency(args) => return latency::main(args, warning.as_deref()),
         Command::Heads(args) => {
             return block_on(async {
                 match args.run().await {
@@ -201,11 +212,8 @@ fn dispatch(command: Command, warning: Option<String>) -> ExitCode {
     };
     // A check's own lines say what is wrong; the log would say it twice.
     let level = if checking { "error" } else { &options.log };
-    if let Err(error) = telemetry::init(level, telemetry::Format::Text) {
+    if let Err(error) = start_log(level, warning.as_deref()) {
         return failed(USAGE, &error);
-    }
-    if let Some(warning) = warning {
-        tracing::warn!("{warning}");
     }
     let settings = options.settings();
     if checking {
@@ -221,8 +229,22 @@ fn dispatch(command: Command, warning: Option<String>) -> ExitCode {
                 Err(error) => failed(1, &format!("{error:#}")),
             }
         }),
-        Err(Unusable::File(error)) => failed(USAGE, &error),
-        Err(Unusable::Values(invalid)) => failed(USAGE, &invalid),
+        Err(unusable) => misused(&unusable),
+    }
+}
+
+fn start_log(level: &str, warning: Option<&str>) -> Result<(), telemetry::FilterError> {
+    telemetry::init(level, telemetry::Format::Text)?;
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
+fn misused(unusable: &Unusable) -> ExitCode {
+    match unusable {
+        Unusable::File(error) => failed(USAGE, error),
+        Unusable::Values(invalid) => failed(USAGE, invalid),
     }
 }
 
@@ -262,14 +284,14 @@ fn print(text: &str) {
 mod tests {
     use super::*;
 
-    fn args(line: &str) -> Result<(Cli, Option<String>), clap::Error> {
+    pub(super) fn args(line: &str) -> Result<(Cli, Option<String>), clap::Error> {
         parse(line.split(' ').map(Into::into))
     }
 
     fn keys(line: &str) -> Config {
         match args(line).unwrap().0.command {
             Command::Run(options) | Command::Check(options) => options.keys,
-            Command::ExampleConfig | Command::Heads(_) => panic!("no keys"),
+            other => panic!("not looked at: {other:?}"),
         }
     }
 

@@ -189,6 +189,7 @@ impl Loaded {
             Err(panicked) => Err(NoAnswer::from(panicked)),
         };
         let took = start.elapsed();
+        self.tally.took(took);
         self.tally.count(&result, (took > self.budget).then_some((took, self.budget)));
         result
     }

@@ -43,6 +43,25 @@ pub enum Dropped {
 }
 
 impl Dropped {
+    /// What [`key`](Self::key) may be.
+    pub const KEYS: [&str; 15] = [
+        "superseded",
+        "unreadable",
+        "expired",
+        "link_down",
+        "link_lost",
+        "encoder_superseded",
+        "encoder_expired",
+        "encoder_overloaded",
+        "encoder_draining",
+        "rejected",
+        "prepare",
+        "bad_reply",
+        "unlisted",
+        "shutdown",
+        "internal",
+    ];
+
     /// One word for the summary.
     #[must_use]
     pub const fn key(&self) -> &'static str {
@@ -207,6 +226,29 @@ mod tests {
             counts.to_string(),
             "captured=5 answered=2 dropped=3 (internal=1 link_lost=1 superseded=1)"
         );
+    }
+
+    #[test]
+    fn every_key_is_listed() {
+        let words = String::new;
+        let here = [
+            Dropped::Superseded,
+            Dropped::Unreadable(words()),
+            Dropped::Expired(words()),
+            Dropped::LinkDown(words()),
+            Dropped::LinkLost(words()),
+        ];
+        let encoder = DropReason::ALL.map(Dropped::Encoder);
+        let last = [
+            Dropped::Rejected(RejectCode::Internal, words()),
+            Dropped::Prepare(words()),
+            Dropped::BadReply(words()),
+            Dropped::Unlisted(words()),
+            Dropped::Shutdown,
+            Dropped::Internal,
+        ];
+        let keys: Vec<_> = here.iter().chain(&encoder).chain(&last).map(Dropped::key).collect();
+        assert_eq!(keys, Dropped::KEYS);
     }
 
     #[test]

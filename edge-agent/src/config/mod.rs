@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use shared::metrics::Endpoint;
 
 pub use settings::{Format, Invalid, Output, Problem, ServerAddr, Settings};
 
@@ -35,6 +36,7 @@ max_in_flight = 4                     # frames on the wire at once; the encoder 
 stale_every = "1s"                    # while no answers come, repeat the last one this often, marked stale
 output = "-"                          # "-" is standard output; else a file that lines are appended to
 format = "auto"                       # json, text, or auto: text on a terminal, else json
+metrics = 9464                        # HTTP for Prometheus: a port of this box alone, or "ADDRESS:PORT"; default: none
 
 [uplink]                              # what happens to a frame before it is sent; heads are trained for it
 max_width = 960                       # pixels; larger frames are made smaller, aspect ratio kept
@@ -128,6 +130,10 @@ pub struct Config {
     /// json (one object a line), text (for people), auto (text on a terminal, else json) [default: auto]
     #[arg(long, env = "FTH_FORMAT", value_name = "FORMAT")]
     pub format: Option<String>,
+
+    /// Serve metrics for Prometheus over HTTP: a port of this box alone, such as 9464, or an address
+    #[arg(long, env = "FTH_METRICS", value_name = "ADDR")]
+    pub metrics: Option<Endpoint>,
 }
 
 /// The `[uplink]` table; unset keys are [`shared::uplink::Uplink`]'s defaults.
@@ -190,6 +196,7 @@ impl Config {
             stale_every: self.stale_every.or(below.stale_every),
             output: self.output.or(below.output),
             format: self.format.or(below.format),
+            metrics: self.metrics.or(below.metrics),
         }
     }
 
@@ -239,6 +246,7 @@ mod tests {
         assert_eq!(settings.max_in_flight, defaults.max_in_flight);
         assert_eq!(settings.stale_every, defaults.stale_every);
         assert_eq!(settings.heads_dir, Some(dir.path().join("store")));
+        assert_eq!(settings.metrics, "9464".parse().ok());
         assert_eq!(settings.release_root, Some(dir.path().join("root.pub")));
         assert_eq!(settings.allow_unsigned, defaults.allow_unsigned);
         assert_eq!(settings.head_budget, defaults.head_budget);

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use protocol::Encoding;
+use shared::metrics::Endpoint;
 use shared::tls::Identity;
 use shared::uplink::Uplink;
 
@@ -56,6 +57,8 @@ pub struct Settings {
     pub output: Output,
     /// How lines look.
     pub format: Format,
+    /// Where metrics are served; `None`: nowhere.
+    pub metrics: Option<Endpoint>,
 }
 
 /// Where lines go.
@@ -65,6 +68,8 @@ pub enum Output {
     Stdout,
     /// Appended to this file.
     File(PathBuf),
+    /// Formatted, and then thrown away: `edge-agent latency` prints other things.
+    Nowhere,
 }
 
 /// How lines look.
@@ -172,6 +177,7 @@ impl Settings {
                 _ => Output::Stdout,
             },
             format: check.optional("format", config.format, values::format).unwrap_or(Format::Auto),
+            metrics: config.metrics,
         };
         if check.problems.is_empty() { Ok(settings) } else { Err(Invalid(check.problems)) }
     }

@@ -27,6 +27,8 @@ pub struct Counts {
     pub answers: u64,
     /// Frames it failed on.
     pub failures: u64,
+    /// Time it took for them all.
+    pub busy: Duration,
     /// Its values; none of a circular output.
     pub values: Moments,
     /// Why it must go.
@@ -60,6 +62,11 @@ impl Tally {
     /// A frame of an encoder that this release is not for: a failure, and no sign against it.
     pub(super) fn other_space(&self) {
         self.lock().failures += 1;
+    }
+
+    /// It was run on a frame for this long.
+    pub(super) fn took(&self, time: Duration) {
+        self.lock().busy += time;
     }
 
     /// A frame it was run on. `slow`: what it took and what it may take.

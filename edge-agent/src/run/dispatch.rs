@@ -27,6 +27,8 @@ pub(super) enum End {
     Signal,
     /// Nobody reads the answers any more.
     ReaderGone,
+    /// Who watches has seen enough.
+    Enough,
     /// Every encoder refuses for good; why.
     Hopeless(Arc<str>),
 }

@@ -12,6 +12,7 @@
 mod dispatch;
 mod order;
 mod stale;
+mod watch;
 mod way;
 
 use std::io::Write;
@@ -28,11 +29,15 @@ use crate::capture::{self, Loss, LossReceiver, Options, Pacing, Pump, Running, S
 use crate::config::Settings;
 use crate::heads::{HeadSet, Heads};
 use crate::ledger::{Dropped, Ledger, Ticket};
+use crate::meter::Meter;
+use crate::metrics::{Metrics, View};
 use crate::releases::keeper::Port;
 use crate::releases::{self, Opened};
 use crate::sinks::{self, Event, FrameInfo, Overflow, Writer};
 use crate::uplink::dial::{Dialer, Greeting};
 use crate::uplink::link::{self, Link};
+pub use watch::{Asked, Summary, Watch};
+
 use dispatch::{Dispatch, End};
 use order::Order;
 use stale::Latest;
@@ -49,15 +54,24 @@ const GRACE: Duration = Duration::from_secs(3);
 /// What the capture thread gets to let go of its device.
 const CAPTURE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Runs until the source ends or a signal comes. The summary goes to `stderr`.
+/// Runs until the source ends or a signal comes. The counts go to `stderr`.
 ///
 /// # Errors
 /// What kept it from starting, or ended it before the source did. Answers that came are written by then.
 pub async fn run(settings: Settings, stderr: &mut dyn Write) -> anyhow::Result<()> {
+    watched(settings, Watch::default(), stderr).await.map(drop)
+}
+
+/// [`run`], watched.
+///
+/// # Errors
+/// As [`run`].
+pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -> anyhow::Result<Summary> {
+    let Watch { mut meters, enough, endless } = watch;
     let opened = Opened::new(&settings)?;
     let heads = Arc::new(Heads::new(opened.fixed(&settings)?));
-    let options = Options { fps: settings.fps, ..Options::default() };
-    let pacing = Pacing::of(&settings.source, settings.fps);
+    let options = Options { fps: settings.fps, repeat: endless, steady: endless, ..Options::default() };
+    let pacing = Pacing::of(&settings.source, &options);
     let identity = Identity::load(&settings.identity)?;
     let camera = settings.camera_name(&identity)?;
     let (releases, port) = opened.start(&settings, &camera, Arc::clone(&heads))?.unzip();
@@ -72,6 +86,15 @@ pub async fn run(settings: Settings, stderr: &mut dyn Write) -> anyhow::Result<(
     let Running { frames, losses, pump } =
         tokio::task::spawn_blocking(move || capture::start(&source, &options)).await.context("capture")??;
     let link = start_link(dialer, &settings, Arc::clone(&heads), port);
+    let ledger = Ledger::default();
+    let _metrics = match settings.metrics {
+        Some(endpoint) => {
+            let metrics = Arc::new(Metrics::default());
+            meters.push(Arc::clone(&metrics) as Arc<dyn Meter>);
+            Some(View::new(metrics, &ledger, &heads, &link).serve(endpoint)?)
+        }
+        None => None,
+    };
 
     let way = Arc::new(Way {
         camera: camera.into(),
@@ -84,12 +107,13 @@ pub async fn run(settings: Settings, stderr: &mut dyn Write) -> anyhow::Result<(
         }),
         attempts: if pacing == Pacing::Lossless { LOSSLESS_ATTEMPTS } else { 1 },
         heads,
-        ledger: Ledger::default(),
+        ledger,
         latest: Latest::default(),
         link: link.state(),
         sink: sink.clone(),
         order: (pacing == Pacing::Lossless).then(|| Order::new(settings.max_in_flight)),
         hurry: Stop::new(),
+        meters,
     });
     let losses = tokio::spawn(report_losses(losses, Arc::clone(&way)));
     let stale = tokio::spawn(stale::repeat(Arc::clone(&way), settings.stale_every));
@@ -100,6 +124,7 @@ pub async fn run(settings: Settings, stderr: &mut dyn Write) -> anyhow::Result<(
         end = dispatch.run() => end,
         () = signals.next() => End::Signal,
         () = sink.closed() => End::ReaderGone,
+        () = enough => End::Enough,
     };
     stale.abort();
     drop(sink);
@@ -194,7 +219,7 @@ struct Takedown {
 }
 
 impl Takedown {
-    async fn run(mut self, stderr: &mut dyn Write) -> anyhow::Result<()> {
+    async fn run(mut self, stderr: &mut dyn Write) -> anyhow::Result<Summary> {
         self.pump.stop();
         self.finish_frames().await;
         let Self { end, way, dispatch, losses, pump, link, writer, releases, .. } = self;
@@ -206,6 +231,7 @@ impl Takedown {
             stuck.abort();
             tracing::warn!("the capture thread is stuck: its last frames may be missing from the counts");
         }
+        let encoder = watch::asked(&way.link.borrow());
         link.close().await;
         drop(releases);
 
@@ -222,7 +248,9 @@ impl Takedown {
         written?;
         captured?;
         match end {
-            End::Source | End::Signal | End::ReaderGone => Ok(()),
+            End::Source | End::Signal | End::ReaderGone | End::Enough => {
+                Ok(Summary { counts: ledger.counts(), encoder })
+            }
             End::Hopeless(words) => anyhow::bail!("no encoder takes this agent: {words}"),
         }
     }
@@ -233,7 +261,7 @@ impl Takedown {
             // A lossless frame may wait for its encoder as long as it likes; a signal ends that.
             End::Source => Duration::MAX,
             End::Signal => GRACE,
-            End::ReaderGone | End::Hopeless(_) => Duration::ZERO,
+            End::ReaderGone | End::Enough | End::Hopeless(_) => Duration::ZERO,
         };
         tokio::select! {
             () = self.dispatch.drain() => return,

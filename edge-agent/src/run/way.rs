@@ -13,6 +13,7 @@ use super::stale::Latest;
 use crate::capture::{Backoff, Captured, Image, Stop};
 use crate::heads::{Embedding, HeadSet, Heads, Outcome};
 use crate::ledger::{Dropped, Ledger, Ticket};
+use crate::meter::{Measured, Meter, by_stage};
 use crate::sinks::{Answer, Event, FrameInfo, Sink, Stages};
 use crate::uplink::frame::{Incoming, Outgoing, exchange};
 use crate::uplink::link::State;
@@ -41,6 +42,8 @@ pub(super) struct Way {
     pub(super) order: Option<Order>,
     /// Raised when frames in flight must end now.
     pub(super) hurry: Stop,
+    /// Who is told where the time went.
+    pub(super) meters: Vec<Arc<dyn Meter>>,
 }
 
 /// A place on a session's wire.
@@ -52,17 +55,21 @@ pub(super) struct InFlight {
 /// What is known of a frame besides its pixels.
 struct Frame {
     info: FrameInfo,
+    due: Instant,
     ready: Instant,
+    /// Time until its embedding came that no stage explains.
+    wait: Duration,
     stages: Stages,
 }
 
 impl Way {
     /// Takes a frame all its way.
     pub(super) async fn frame(self: Arc<Self>, captured: Captured, ticket: Ticket, in_flight: InFlight) {
-        let Captured { seq, captured_at, started, ready, id, image } = captured;
+        let due = due(&captured, self.order.is_some(), Instant::now());
+        let Captured { seq, captured_at, started, ready, id, image, .. } = captured;
         let info = self.info(seq, captured_at, id);
         let stages = Stages { capture: ready.saturating_duration_since(started), ..Stages::default() };
-        let mut frame = Frame { info, ready, stages };
+        let mut frame = Frame { info, due, ready, wait: Duration::ZERO, stages };
         // One set for all of its way: what it is asked for, and who answers.
         let heads = self.heads.current();
         let embedded = tokio::select! {
@@ -92,6 +99,7 @@ impl Way {
         let start = Instant::now();
         let ready = self.prepare(image).await?;
         frame.stages.prepare = start.elapsed();
+        self.meters.iter().for_each(|meter| meter.prepared(ready.jpeg.len()));
         let outgoing = Outgoing {
             seq: frame.info.seq,
             captured_at: frame.info.captured_at,
@@ -115,6 +123,7 @@ impl Way {
             reply,
             heads: Duration::ZERO,
         };
+        frame.wait = frame.due.elapsed().saturating_sub(frame.stages.sum());
         Ok(embedding)
     }
 
@@ -207,5 +216,49 @@ impl Way {
         self.latest.answered(frame.info.seq, frame.ready, &answers);
         let lines = answers.into_iter().map(Event::Answer).chain(failures).collect();
         self.finish(frame.info.seq, lines).await;
+        self.measure(&frame).await;
+    }
+
+    /// Tells the meters, once the frame's lines are written. Lines that wait for an older frame's, as in lossless runs,
+    /// are not waited for; nor is a writer that discards.
+    async fn measure(&self, frame: &Frame) {
+        if self.meters.is_empty() {
+            return;
+        }
+        let written = self.sink.written().await.unwrap_or_else(Instant::now);
+        let before = frame.wait + frame.stages.sum();
+        let sink = written.saturating_duration_since(frame.due).saturating_sub(before);
+        let stages = by_stage(frame.wait, &frame.stages, sink);
+        let measured = Measured { seq: frame.info.seq, due: frame.due, stages };
+        self.meters.iter().for_each(|meter| meter.answered(&measured));
+    }
+}
+
+/// From when on a frame's time counts. Lossless sources are read ahead, while the frame before is on its way: what was read
+/// waits for nobody's sake, and its time goes on when it is taken.
+fn due(captured: &Captured, read_ahead: bool, taken: Instant) -> Instant {
+    let capture = captured.ready.saturating_duration_since(captured.started);
+    if read_ahead { taken.checked_sub(capture).unwrap_or(taken) } else { captured.due }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_in_a_queue_counts_unless_the_source_was_read_ahead() {
+        let due = Instant::now();
+        let after = |ms| due + Duration::from_millis(ms);
+        let captured = Captured {
+            seq: 0,
+            captured_at: jiff::Timestamp::UNIX_EPOCH,
+            due,
+            started: after(10),
+            ready: after(13),
+            id: None,
+            image: Image::Jpeg(Default::default()),
+        };
+        assert_eq!(super::due(&captured, false, after(500)), due);
+        assert_eq!(super::due(&captured, true, after(500)), after(497));
     }
 }

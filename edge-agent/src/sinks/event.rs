@@ -54,6 +54,15 @@ pub struct Stages {
     pub heads: Duration,
 }
 
+impl Stages {
+    /// All of them together.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        let Self { capture, prepare, send, network, queue, decode, encode, reply, heads } = *self;
+        [capture, prepare, send, network, queue, decode, encode, reply, heads].iter().sum()
+    }
+}
+
 /// One line of output.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {

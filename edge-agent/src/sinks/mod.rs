@@ -13,7 +13,7 @@ use std::fs::OpenOptions;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,7 +23,7 @@ pub use event::{Answer, Event, FrameInfo, HeadInfo, Stages};
 
 /// Lines waiting for the writer: a minute of one camera at 15 frames a second, under 1 MB.
 const CAPACITY: usize = 1024;
-/// How long the end of a run waits for a reader that does not read.
+/// How long the end of a frame or a run waits for a reader that does not read.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 /// What gives way when lines come faster than they are read.
@@ -61,9 +61,17 @@ pub enum SinkError {
 /// The frame path's end of the channel. Clones feed the same writer.
 #[derive(Debug, Clone)]
 pub struct Sink {
-    events: mpsc::Sender<Event>,
+    items: mpsc::Sender<Item>,
     overflow: Overflow,
     discarded: Arc<AtomicU64>,
+}
+
+/// What travels to the writer.
+#[derive(Debug)]
+enum Item {
+    Line(Event),
+    /// Wants to know when all lines before it were written.
+    Mark(oneshot::Sender<Instant>),
 }
 
 /// The writer thread.
@@ -88,6 +96,7 @@ pub fn start(output: &Output, format: Format, overflow: Overflow) -> Result<(Sin
             let file = file.map_err(|source| SinkError::Open { path: path.clone(), source })?;
             Ok(start_with(file, path.display().to_string(), format == Format::Text, overflow))
         }
+        Output::Nowhere => Ok(start_with(io::sink(), "nowhere".into(), format == Format::Text, overflow)),
     }
 }
 
@@ -97,7 +106,7 @@ fn start_with(
     text: bool,
     overflow: Overflow,
 ) -> (Sink, Writer) {
-    let (events, waiting) = mpsc::channel(CAPACITY);
+    let (items, waiting) = mpsc::channel(CAPACITY);
     let (report, done) = oneshot::channel();
     let discarded = Arc::new(AtomicU64::new(0));
     std::thread::spawn(move || {
@@ -109,21 +118,30 @@ fn start_with(
         // Nobody waits for the report when the run was cut short.
         let _ = report.send(written);
     });
-    (Sink { events, overflow, discarded: Arc::clone(&discarded) }, Writer { done, discarded })
+    (Sink { items, overflow, discarded: Arc::clone(&discarded) }, Writer { done, discarded })
 }
 
 /// Writes events until all senders are gone; flushes whenever none waits, so a reader sees each line at once.
 fn write_all(
-    mut waiting: mpsc::Receiver<Event>,
+    mut waiting: mpsc::Receiver<Item>,
     mut target: BufWriter<impl Write>,
     format: fn(&Event) -> String,
 ) -> io::Result<()> {
-    while let Some(event) = waiting.blocking_recv() {
-        let mut line = format(&event);
-        line.push('\n');
-        target.write_all(line.as_bytes())?;
-        if waiting.is_empty() {
-            target.flush()?;
+    while let Some(item) = waiting.blocking_recv() {
+        match item {
+            Item::Line(event) => {
+                let mut line = format(&event);
+                line.push('\n');
+                target.write_all(line.as_bytes())?;
+                if waiting.is_empty() {
+                    target.flush()?;
+                }
+            }
+            Item::Mark(asked) => {
+                target.flush()?;
+                // Who asked may have been cut short.
+                let _ = asked.send(Instant::now());
+            }
         }
     }
     target.flush()
@@ -134,23 +152,37 @@ impl Sink {
     pub async fn send(&self, event: Event) {
         match self.overflow {
             // An error means that the writer is gone, which `closed` reports.
-            Overflow::Wait => drop(self.events.send(event).await),
+            Overflow::Wait => drop(self.items.send(Item::Line(event)).await),
             Overflow::Discard => {
-                if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+                if let Err(mpsc::error::TrySendError::Full(_)) = self.items.try_send(Item::Line(event)) {
                     self.discarded.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
     }
 
+    /// When all that was sent before is written. `None`: the writer is gone, or its reader does not read.
+    pub async fn written(&self) -> Option<Instant> {
+        let (asked, written) = oneshot::channel();
+        let mark = Item::Mark(asked);
+        let sent = match self.overflow {
+            Overflow::Wait => self.items.send(mark).await.is_ok(),
+            Overflow::Discard => self.items.try_send(mark).is_ok(),
+        };
+        if !sent {
+            return None;
+        }
+        tokio::time::timeout(FINISH_WITHIN, written).await.ok()?.ok()
+    }
+
     /// Hands over an event that is worth nothing if it has to wait (a stale answer).
     pub fn offer(&self, event: Event) {
-        drop(self.events.try_send(event));
+        drop(self.items.try_send(Item::Line(event)));
     }
 
     /// Returns when the writer is gone: the reader closed the pipe, or writing failed.
     pub async fn closed(&self) {
-        self.events.closed().await;
+        self.items.closed().await;
     }
 }
 

@@ -171,3 +171,23 @@ async fn files_are_appended_to() {
     let missing = Output::File(dir.path().join("no/such/folder.jsonl"));
     assert!(start(&missing, Format::Json, Overflow::Wait).unwrap_err().to_string().contains("no/such"));
 }
+
+#[tokio::test]
+async fn written_is_when_the_lines_before_are_with_their_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("answers.jsonl");
+    let (sink, writer) = start(&Output::File(path.clone()), Format::Json, Overflow::Discard).unwrap();
+    let before = Instant::now();
+    for seq in 0..3 {
+        sink.send(dropped(seq)).await;
+    }
+    let written = sink.written().await.unwrap();
+    assert!(written >= before);
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
+    drop(sink);
+    writer.finish().await.unwrap();
+
+    let (sink, _writer) = start_with(Fails(ErrorKind::BrokenPipe), "test".into(), false, Overflow::Wait);
+    sink.send(dropped(0)).await;
+    assert_eq!(sink.written().await, None, "nobody is there to write");
+}

@@ -8,6 +8,7 @@
 //! One task owns the dialer and the candidates; the frame path sees only [`State`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use protocol::limits::MAX_CONTROL_BYTES;
@@ -69,6 +70,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Link {
     state: watch::Receiver<State>,
+    sessions: Arc<AtomicU64>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -81,14 +83,21 @@ impl Link {
         let (publish, state) = watch::channel(State::Down("connecting to the first encoder".into()));
         let (stop, stopped) = oneshot::channel();
         let candidates = Candidates::new(options.servers.len(), now);
-        let keeper = Keeper { dialer, candidates, options, publish, was_up: false };
-        Self { state, stop, task: tokio::spawn(keeper.run(stopped)) }
+        let sessions = Arc::new(AtomicU64::new(0));
+        let keeper = Keeper { dialer, candidates, options, publish, sessions: Arc::clone(&sessions) };
+        Self { state, sessions, stop, task: tokio::spawn(keeper.run(stopped)) }
     }
 
     /// The state now and its changes.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
+    }
+
+    /// How many times an encoder welcomed this agent so far.
+    #[must_use]
+    pub fn sessions(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.sessions)
     }
 
     /// Says goodbye and waits a little until that is sent.
@@ -106,7 +115,7 @@ struct Keeper {
     candidates: Candidates,
     options: Options,
     publish: watch::Sender<State>,
-    was_up: bool,
+    sessions: Arc<AtomicU64>,
 }
 
 /// Why a session ended.
@@ -121,7 +130,7 @@ enum Ended {
 
 impl Keeper {
     async fn run(mut self, mut stop: oneshot::Receiver<()>) {
-        while !self.candidates.hopeless() || self.was_up && !self.options.give_up {
+        while !self.candidates.hopeless() || self.was_up() && !self.options.give_up {
             let index = match self.candidates.next(Instant::now()) {
                 Next::Try(index) => index,
                 Next::Wait(until) => {
@@ -163,7 +172,7 @@ impl Keeper {
         let (server, model, space) = (session.server(), &welcome.model, welcome.space.short());
         tracing::info!(server, model, note = welcome.note, %space, "connected");
         let start = Instant::now();
-        self.was_up = true;
+        self.sessions.fetch_add(1, Ordering::Relaxed);
         self.candidates.welcomed(index);
         self.publish.send_replace(State::Up(session.clone()));
         let releases = &mut self.options.releases;
@@ -190,6 +199,10 @@ impl Keeper {
             }
         }
         true
+    }
+
+    fn was_up(&self) -> bool {
+        self.sessions.load(Ordering::Relaxed) > 0
     }
 
     fn failed(&mut self, index: usize, failure: Failure) {

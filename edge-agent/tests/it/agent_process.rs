@@ -208,6 +208,14 @@ impl Agent {
         assert_eq!(said, Ok(true), "{words:?} was never said: {}", *self.stderr.borrow());
     }
 
+    /// Waits until standard error says this; what follows it on the line.
+    pub async fn says_after(&mut self, words: &str) -> String {
+        self.says(words).await;
+        let text = self.stderr.borrow();
+        let (_, after) = text.split_once(words).unwrap();
+        after.lines().next().unwrap_or_default().to_owned()
+    }
+
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().expect("still running").to_string();
         let status = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();

@@ -1,0 +1,115 @@
+//! The report for a terminal.
+
+use std::fmt::Write as _;
+
+use super::quantiles::{Quantiles, millis};
+use super::report::{Report, stages};
+
+/// Columns of the waterfall.
+const BAR: usize = 40;
+
+/// The report as lines of text: percentiles by stage, and beside them the waterfall of the frame at p50.
+#[must_use]
+pub fn table(report: &Report) -> String {
+    let typical = report.at(50);
+    let total = typical.total();
+    let mut text = headline(report);
+    let caption = format!("frame {}, at p50: {:.1} ms", typical.seq, millis(total));
+    line(&mut text, &["ms", "p50", "p95", "p99", "max"].map(str::to_owned), &caption);
+    let mut before = 0;
+    for (stage, name) in stages() {
+        let micros = typical.micros[stage].into();
+        row(&mut text, name, &report.stage(stage), &bar(before, micros, total));
+        before += micros;
+    }
+    row(&mut text, "total", &report.total(), "");
+    if let Some(every) = report.every_frame() {
+        row(&mut text, "every", &every, "");
+    }
+    text.push_str(&notes(report));
+    text
+}
+
+fn headline(report: &Report) -> String {
+    let frames = report.samples.len();
+    let rate = report.rate.map_or_else(String::new, |rate| format!(", {rate} a second"));
+    let encoder = report.encoder.as_ref().map_or_else(String::new, |asked| {
+        let round_trip = asked.round_trip.as_secs_f64() * 1e3;
+        format!(" to {} ({}), round trip {round_trip:.1} ms", asked.address, asked.model)
+    });
+    format!(
+        "{frames} frames{rate}, from {}{encoder}; {} before them for warm-up\n",
+        report.source, report.warm_up
+    )
+}
+
+fn row(text: &mut String, name: &str, Quantiles { p50, p95, p99, max, .. }: &Quantiles, bar: &str) {
+    let [p50, p95, p99, max] = [p50, p95, p99, max].map(|ms| format!("{ms:.2}"));
+    line(text, &[name.to_owned(), p50, p95, p99, max], bar);
+}
+
+fn line(text: &mut String, [name, p50, p95, p99, max]: &[String; 5], bar: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{}", format!("{name:<8} {p50:>9} {p95:>9} {p99:>9} {max:>9}   {bar}").trim_end());
+}
+
+/// The part from `before` on, of the width of all; what is shorter than a column is a mark.
+fn bar(before: u64, micros: u64, total: u64) -> String {
+    let column = |micros: u64| (micros as f64 / total.max(1) as f64 * BAR as f64).round() as usize;
+    let (start, end) = (column(before).min(BAR - 1), column(before + micros));
+    let filled = if end > start { "█".repeat(end - start) } else { "▏".to_owned() };
+    if micros == 0 { String::new() } else { " ".repeat(start) + &filled }
+}
+
+fn notes(report: &Report) -> String {
+    let mut notes = match (report.rate, report.missed()) {
+        (Some(_), missed) => format!(
+            "total: of answered frames, from when each was due. every: of all that were due, until it or a newer one was \
+             answered; {missed} were given up for newer ones.\n"
+        ),
+        (None, 0) => "total: from when reading a frame began.\n".to_owned(),
+        (None, missed) => {
+            format!("total: of answered frames, from when reading each began; {missed} were not answered.\n")
+        }
+    };
+    if report.samples.len() < 100 {
+        notes += "Of fewer than 100 frames, p99 is the slowest one.\n";
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::report;
+    use super::*;
+
+    #[test]
+    fn the_table_is_for_reading() {
+        let text = table(&report(Some(10.0), &[(0, 20), (4, 50), (5, 20)]));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "3 frames, 10 a second, from a&b to enc:1 (m <1>), round trip 2.0 ms; 2 before them for warm-up"
+        );
+        assert_eq!(lines[1], "ms             p50       p95       p99       max   frame 5, at p50: 20.0 ms");
+        assert_eq!(lines[2], "wait          0.00      0.00      0.00      0.00");
+        assert_eq!(lines[6], "network       1.00      1.00      1.00      1.00   ██");
+        let encode = format!("encode       19.00     49.00     49.00     49.00     {}", "█".repeat(38));
+        assert_eq!(lines[9], encode);
+        assert_eq!(lines[13], "total        20.00     50.00     50.00     50.00");
+        assert_eq!(lines[14], "every        50.00    350.00    350.00    350.00");
+        assert!(lines[15].contains("3 were given up"), "{text}");
+        let closed = table(&report(None, &[(0, 20)]));
+        assert!(!closed.contains("every ") && closed.contains("p99 is the slowest"), "{closed}");
+    }
+
+    #[test]
+    fn bars_follow_each_other_and_stay_inside() {
+        assert_eq!(bar(0, 0, 100), "");
+        assert_eq!(bar(0, 50, 100), "█".repeat(20));
+        assert_eq!(bar(50, 50, 100), " ".repeat(20) + &"█".repeat(20));
+        assert_eq!(bar(99_999, 1, 100_000), " ".repeat(39) + "█");
+        assert_eq!(bar(10, 1, 100_000), "▏");
+        assert_eq!(bar(0, 0, 0), "");
+    }
+}
