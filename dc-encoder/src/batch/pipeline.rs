@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use protocol::DropReason;
 use shared::image::Rgb;
+use shared::metrics::{FRAMES, Histogram, Kind, Page};
 use tokio::sync::oneshot;
 
 use super::frame::{Frame, Outcome, Ready, Rejection, Timings, Waiting, internal, settle, waited};
@@ -63,6 +64,7 @@ pub struct Pipeline {
     device: Condvar,
     decoded_ahead: usize,
     next_id: AtomicU64,
+    batches: Histogram,
 }
 
 impl Pipeline {
@@ -83,6 +85,7 @@ impl Pipeline {
             device: Condvar::new(),
             decoded_ahead,
             next_id: AtomicU64::new(0),
+            batches: Histogram::new(FRAMES),
         })
     }
 
@@ -123,6 +126,17 @@ impl Pipeline {
     pub fn counts(&self) -> Counts {
         let state = self.lock();
         Counts { waiting: state.waiting.len(), decoding: state.decoding, ready: state.ready.len() }
+    }
+
+    /// Writes how many frames are where, and how large the batches were.
+    pub(crate) fn write(&self, page: &mut Page) {
+        let Counts { waiting, decoding, ready } = self.counts();
+        let mut family = page.family(Kind::Gauge, "fth_encoder_frames_queued", "Frames by where they wait.");
+        for (place, frames) in [("waiting", waiting), ("decoding", decoding), ("ready", ready)] {
+            family.sample(&[("place", place)], frames);
+        }
+        let (name, help) = ("fth_encoder_batch_frames", "Frames that were encoded together.");
+        page.family(Kind::Histogram, name, help).histogram(&[], &self.batches);
     }
 
     /// Ends the pipeline: queued frames are answered "draining", decode workers and the driver return.
@@ -223,6 +237,7 @@ impl Pipeline {
             if !batch.is_empty() {
                 drop(state);
                 self.decoders.notify_all();
+                self.batches.add(batch.len() as f64);
                 return Some(batch);
             }
             state = self.device.wait(state).unwrap_or_else(PoisonError::into_inner);

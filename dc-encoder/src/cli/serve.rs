@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum;
 use serde::Deserialize as _;
+use shared::metrics::Endpoint;
 use shared::telemetry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -49,6 +50,9 @@ pub struct Args {
     /// Write the bound address to this file once ready
     #[arg(long, env = "FTH_READY_FILE", value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Serve metrics for Prometheus over HTTP: a port of this machine alone, such as 9464, or an address
+    #[arg(long, env = "FTH_METRICS", value_name = "ADDR")]
+    metrics: Option<Endpoint>,
     /// Set any key of the configuration, such as `limits.max_in_flight=4` or `timeouts.drain=30s`
     #[arg(long = "set", env = "FTH_SET", value_name = "KEY=VALUE", value_delimiter = ',')]
     set: Vec<String>,
@@ -174,8 +178,19 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     if !args.set.is_empty() {
         config = with_keys(args.config.as_deref(), &args.set)?;
     }
-    let Args { model, pki, registry, release_root, listen, device, backend, precision, ready_file, .. } =
-        args;
+    let Args {
+        model,
+        pki,
+        registry,
+        release_root,
+        listen,
+        device,
+        backend,
+        precision,
+        ready_file,
+        metrics,
+        ..
+    } = args;
     config.model = model.or(config.model);
     config.pki = pki.or(config.pki);
     config.registry = registry.or(config.registry);
@@ -185,6 +200,7 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     config.backend = backend.unwrap_or(config.backend);
     config.precision = precision.unwrap_or(config.precision);
     config.ready_file = ready_file.or(config.ready_file);
+    config.metrics = metrics.or(config.metrics);
     Ok(config)
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use protocol::limits::MAX_FRAME_BYTES;
 use serde::Deserialize;
+use shared::metrics::Endpoint;
 
 use crate::backend::{Engine, Precision};
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub precision: Precision,
     /// Where to write the bound address once the server is ready, for scripts.
     pub ready_file: Option<PathBuf>,
+    /// Where Prometheus reads metrics, over HTTP: a port of this machine alone, or an address; not unless said.
+    pub metrics: Option<Endpoint>,
     /// What one agent, and all together, may take.
     pub limits: Limits,
     /// How frames wait.
@@ -58,6 +61,7 @@ impl Default for Config {
             backend: Engine::default(),
             precision: Precision::default(),
             ready_file: None,
+            metrics: None,
             limits: Limits::default(),
             queue: Queue::default(),
             timeouts: Timeouts::default(),

@@ -37,6 +37,9 @@ pub enum ServeError {
         /// What the system said.
         why: io::Error,
     },
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] shared::metrics::MetricsError),
     /// No thread could be started.
     #[error("cannot start a thread: {0}; raise the limit of processes (ulimit -u)")]
     Thread(io::Error),

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use protocol::limits::MAX_NAME_BYTES;
 use protocol::{GridShape, InputSize, SessionLimits, VERSION, Welcome, close};
-use quinn::{Endpoint, IdleTimeout, Incoming, TransportConfig, VarInt};
+use quinn::{Endpoint, Incoming, VarInt};
 use rustls::time_provider::TimeProvider;
+use shared::metrics::Serving;
 use shared::tls::{Failure, PkiPaths, ServerTls, WatchGuard, system_time};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -27,9 +28,13 @@ use crate::batch::{Counts, Pipeline, Settings};
 use crate::decode;
 use crate::registry::Registrar;
 use crate::session::{self, Context, Live};
+use listen::{bind_error, listen};
+use metrics::{Metrics, NoHandshake};
 
 pub mod config;
 mod error;
+mod listen;
+pub(crate) mod metrics;
 mod registry;
 
 pub use config::Config;
@@ -42,13 +47,6 @@ const SPARE_CONNECTIONS: usize = 64;
 /// before state is kept for it.
 const UNPROVEN_CONNECTIONS: usize = 32;
 
-/// Least that a connection may have received and unread; with longer frames, one longest frame. More waits on
-/// the agent's side. 1 MiB is what a link of 80 Mbit/s and 100 ms holds.
-const MIN_RECEIVE_WINDOW_BYTES: u32 = 1 << 20;
-
-/// Releases that one agent may fetch at one time.
-const FETCHES: u32 = 2;
-
 /// How long the end of a connection may take to reach the agents.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -60,6 +58,7 @@ pub struct Server;
 #[derive(Debug)]
 pub struct ServerHandle {
     local_addr: SocketAddr,
+    metrics: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     pipeline: Arc<Pipeline>,
     registrar: Option<Arc<Registrar>>,
@@ -107,7 +106,10 @@ impl Server {
             identity: tls.identity().clone(),
             clock,
             draining,
+            metrics: Metrics::new(),
         });
+        let serving = metrics::start(config, &context, &endpoint)?;
+        let metrics = serving.as_ref().map(Serving::address);
         let pipeline = Arc::clone(&engine.pipeline);
         let running = Running {
             endpoint,
@@ -118,12 +120,13 @@ impl Server {
             sessions: JoinSet::new(),
             _rollouts: registrar.clone().map(registry::keep_stepping),
             _revocations: tls.revocations().watch(),
+            _metrics: serving,
         };
         if let Some(path) = &config.ready_file {
             write_ready_file(path, local_addr)?;
         }
         let task = tokio::spawn(running.run());
-        Ok(ServerHandle { local_addr, stop, pipeline, registrar, task })
+        Ok(ServerHandle { local_addr, metrics, stop, pipeline, registrar, task })
     }
 }
 
@@ -131,6 +134,11 @@ impl ServerHandle {
     /// The bound address: the real port where the configuration says 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where metrics are served, if they are.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// How many frames are where.
@@ -247,6 +255,7 @@ struct Running {
     sessions: JoinSet<()>,
     _rollouts: Option<registry::Rollouts>,
     _revocations: WatchGuard,
+    _metrics: Option<Serving>,
 }
 
 impl Running {
@@ -269,6 +278,7 @@ impl Running {
     fn accept(&mut self, incoming: Incoming) {
         let open = self.endpoint.open_connections();
         if open >= self.max_connections {
+            self.context.metrics.no_handshake(NoHandshake::Limit);
             incoming.refuse();
         } else if !incoming.remote_address_validated()
             && open.saturating_sub(self.sessions.len()) >= UNPROVEN_CONNECTIONS
@@ -313,11 +323,15 @@ async fn handshake(incoming: Incoming, context: Arc<Context>) {
     match timeout(context.timeouts.handshake, connecting).await {
         Ok(Ok(connection)) => session::run(connection, context).await,
         Ok(Err(error)) => log_failure(&error, peer, &context),
-        Err(_) => tracing::warn!(%peer, "the handshake took too long"),
+        Err(_) => {
+            context.metrics.no_handshake(NoHandshake::Timeout);
+            tracing::warn!(%peer, "the handshake took too long");
+        }
     }
 }
 
 fn log_failure<'a>(error: impl Into<Failure<'a>>, peer: SocketAddr, context: &Context) {
+    context.metrics.no_handshake(NoHandshake::Failed);
     tracing::warn!("no connection: {}", shared::tls::explain(error, &context.about(&peer.to_string())));
 }
 
@@ -346,38 +360,6 @@ fn name(text: &str) -> String {
     let mut name = protocol::limits::clip(text);
     name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
     name
-}
-
-fn listen(config: &Config, tls: &ServerTls) -> Result<Endpoint, ServeError> {
-    // The control stream; frames in flight and fetches; and as many again that are answered or withdrawn, whose end
-    // has not reached both sides.
-    let streams = 1 + 2 * (u32::from(config.limits.max_in_flight) + FETCHES);
-    let mut server = tls.server_config(streams)?;
-    server.transport_config(Arc::new(transport(config, streams)?));
-    Endpoint::server(server, config.listen).map_err(|why| bind_error(config.listen, why))
-}
-
-fn transport(config: &Config, streams: u32) -> Result<TransportConfig, ServeError> {
-    let idle = IdleTimeout::try_from(config.timeouts.idle).map_err(|_| config::Invalid {
-        key: "timeouts.idle",
-        value: humantime::format_duration(config.timeouts.idle).to_string(),
-        why: "is beyond what QUIC can say".to_owned(),
-    })?;
-    let window = VarInt::from_u32(config.max_frame_bytes().max(MIN_RECEIVE_WINDOW_BYTES));
-    let mut transport = TransportConfig::default();
-    transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
-        .stream_receive_window(window)
-        .receive_window(window)
-        .max_idle_timeout(Some(idle))
-        .keep_alive_interval(Some(config.timeouts.keep_alive));
-    Ok(transport)
-}
-
-fn bind_error(address: SocketAddr, why: std::io::Error) -> ServeError {
-    ServeError::Bind { address, why }
 }
 
 /// Semaphores count in `u32` per request and `usize >> 3` in all: KiB fit both.

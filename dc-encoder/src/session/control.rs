@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, Hello, Ping, Pong, close};
-use quinn::{Connection, SendStream};
+use quinn::{Connection, ConnectionStats, SendStream};
 use shared::tls::{PeerIdentity, diagnose_expired, expired};
 use shared::wire::{MsgReader, WireError};
 use tokio::sync::watch;
@@ -35,8 +35,8 @@ pub(super) struct Session {
     /// What the registry wants, and what of it the agent was told.
     wanted: Option<watch::Receiver<Arc<Snapshot>>>,
     told: Arc<Snapshot>,
-    /// Datagrams received when the agent was last heard from.
-    datagrams: u64,
+    /// What the connection had moved when it was last looked at.
+    moved: ConnectionStats,
     /// When the goodbye of a draining server was sent.
     said_goodbye: Option<tokio::time::Instant>,
 }
@@ -67,7 +67,7 @@ impl Session {
                 wanted
             }),
             told: Arc::default(),
-            datagrams: 0,
+            moved: ConnectionStats::default(),
             said_goodbye: None,
         }
     }
@@ -114,6 +114,7 @@ impl Session {
                 _ = tick.tick() => { self.listen(); Ok(()) }
             };
             if let Err(end) = step {
+                self.listen();
                 return end;
             }
         }
@@ -182,11 +183,12 @@ impl Session {
 
     /// Any datagram is a sign of life, an acknowledgement of a keep-alive too.
     fn listen(&mut self) {
-        let datagrams = self.connection.stats().udp_rx.datagrams;
-        if datagrams != self.datagrams {
-            self.datagrams = datagrams;
+        let now = self.connection.stats();
+        if now.udp_rx.datagrams != self.moved.udp_rx.datagrams {
             self.seat.heard(Instant::now());
         }
+        self.context.metrics.moved(&self.moved, &now);
+        self.moved = now;
     }
 }
 

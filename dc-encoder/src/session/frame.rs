@@ -21,6 +21,7 @@ use tokio::time::{timeout, timeout_at};
 use super::Context;
 use crate::backend::Encoded;
 use crate::batch::{CameraKey, Frame, Outcome, Rejection, Ticket, Timings};
+use crate::serve::metrics::WITHDRAWN;
 
 /// The agent broke the protocol: its session ends with these words.
 #[derive(Debug)]
@@ -69,6 +70,12 @@ impl Shared {
             Ending::Withdrawn | Ending::Silent => &self.tally.withdrawn,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        let metrics = &self.context.metrics;
+        match ending {
+            Ending::Reply(reply) => metrics.replied(reply),
+            Ending::Malformed(_) => metrics.frame(RejectCode::Malformed.key()),
+            Ending::Withdrawn | Ending::Silent => metrics.frame(WITHDRAWN),
+        }
     }
 }
 
@@ -127,7 +134,13 @@ pub(super) async fn serve(
     // need not be.
     let _ = recv.stop(stale);
     match ending {
-        Ending::Reply(reply) => deliver(&mut send, reply, shared.context.timeouts.reply).await,
+        Ending::Reply(reply) => {
+            let (answered, start) = (matches!(reply, FrameReplyMsg::Answer(_)), Instant::now());
+            let delivered = deliver(&mut send, reply, shared.context.timeouts.reply).await;
+            if answered && delivered {
+                shared.context.metrics.delivered(start.elapsed());
+            }
+        }
         Ending::Withdrawn | Ending::Silent => {
             let _ = send.reset(stale);
         }
@@ -136,8 +149,9 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Writes the reply and waits until the agent has it: a session that closes knows its frames are answered.
-async fn deliver(send: &mut SendStream, reply: FrameReplyMsg, within: Duration) {
+/// Writes the reply and waits until the agent has it: a session that closes knows its frames are answered. `false` if it
+/// never had.
+async fn deliver(send: &mut SendStream, reply: FrameReplyMsg, within: Duration) -> bool {
     // Newer frames first: an agent that gets several answers wants the newest.
     let _ = send.set_priority(i32::try_from(reply.seq() & 0x3fff_ffff).unwrap_or(0));
     let delivered = timeout(within, async {
@@ -155,11 +169,15 @@ async fn deliver(send: &mut SendStream, reply: FrameReplyMsg, within: Duration) 
             written => written?,
         }
         let _ = send.finish();
-        let _ = send.stopped().await;
-        Ok::<_, WireError>(())
+        // `None`: all of it was acknowledged.
+        Ok::<_, WireError>(matches!(send.stopped().await, Ok(None)))
     });
-    if delivered.await.is_err() {
-        let _ = send.reset(VarInt::from_u32(close::STALE));
+    match delivered.await {
+        Ok(delivered) => delivered.unwrap_or(false),
+        Err(_) => {
+            let _ = send.reset(VarInt::from_u32(close::STALE));
+            false
+        }
     }
 }
 
@@ -199,6 +217,7 @@ async fn answer(
         Err(_) => return too_slow(&header, context.timeouts.receive).into(),
     };
     let receive = started.elapsed();
+    context.metrics.jpeg(jpeg.len());
     let deadline = started + useful_for(&header, context.timeouts.frame);
     let frame = Frame {
         camera: shared.camera,

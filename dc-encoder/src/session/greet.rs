@@ -48,10 +48,14 @@ pub(super) async fn greet(connection: &Connection, context: &Arc<Context>) -> Re
             // so does the write.
             let _ = send.set_priority(i32::MAX);
             write_control(&mut send, &EncoderToAgentMsg::Welcome(context.welcome.clone()), context).await?;
+            context.metrics.admitted();
             let session = Session::new(connection, context, (send, reader), hello, (seat, identity));
             Ok(Visitor::Agent(Box::new(session)))
         }
-        Err(refused) => Err(refuse(send, context, refused).await),
+        Err(refused) => {
+            context.metrics.refused(refused.code);
+            Err(refuse(send, context, refused).await)
+        }
     }
 }
 

@@ -82,6 +82,11 @@ impl Live {
         Ok(Seat { live: self.clone(), camera: camera.to_owned(), key })
     }
 
+    /// How many cameras are connected.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().seats.len()
+    }
+
     /// Whether the camera is connected.
     pub(super) fn holds(&self, camera: &str) -> bool {
         self.lock().seats.contains_key(camera)

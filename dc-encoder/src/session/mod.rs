@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use crate::batch::Pipeline;
 use crate::registry::{Registrar, RegistryError};
 use crate::serve::config::Timeouts;
+use crate::serve::metrics::Metrics;
 
 pub mod admit;
 mod control;
@@ -58,6 +59,7 @@ pub(crate) struct Context {
     pub(crate) clock: Arc<dyn TimeProvider>,
     /// Turns true when the server drains.
     pub(crate) draining: watch::Receiver<bool>,
+    pub(crate) metrics: Metrics,
 }
 
 /// Why a session ends: the close code, and the words for the agent and for our log.

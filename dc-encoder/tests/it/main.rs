@@ -18,6 +18,7 @@ mod pretrain;
 mod registry;
 mod serve_frames;
 mod serve_lifecycle;
+mod serve_metrics;
 mod serve_registry;
 mod serve_sessions;
 mod serve_support;
