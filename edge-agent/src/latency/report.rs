@@ -76,7 +76,7 @@ impl Report {
     pub fn at(&self, percent: usize) -> &Sample {
         let mut by_total: Vec<&Sample> = self.samples.iter().collect();
         let at = rank(percent, by_total.len());
-        *by_total.select_nth_unstable_by_key(at, |sample| (sample.total(), sample.seq)).1
+        by_total.select_nth_unstable_by_key(at, |sample| (sample.total(), sample.seq)).1
     }
 }
 

@@ -188,7 +188,8 @@ impl Way {
             outcomes
         };
         let outcomes = tokio::task::spawn_blocking(answered).await;
-        frame.stages.heads = start.elapsed();
+        let answered_at = Instant::now();
+        frame.stages.heads = answered_at - start;
         let outcomes = outcomes.unwrap_or_else(|error| {
             tracing::error!(seq = frame.info.seq, %error, "the heads failed: please report this");
             Vec::new()
@@ -216,18 +217,17 @@ impl Way {
         self.latest.answered(frame.info.seq, frame.ready, &answers);
         let lines = answers.into_iter().map(Event::Answer).chain(failures).collect();
         self.finish(frame.info.seq, lines).await;
-        self.measure(&frame).await;
+        self.measure(&frame, answered_at).await;
     }
 
     /// Tells the meters, once the frame's lines are written. Lines that wait for an older frame's, as in lossless runs,
     /// are not waited for; nor is a writer that discards.
-    async fn measure(&self, frame: &Frame) {
+    async fn measure(&self, frame: &Frame, answered_at: Instant) {
         if self.meters.is_empty() {
             return;
         }
         let written = self.sink.written().await.unwrap_or_else(Instant::now);
-        let before = frame.wait + frame.stages.sum();
-        let sink = written.saturating_duration_since(frame.due).saturating_sub(before);
+        let sink = written.saturating_duration_since(answered_at);
         let stages = by_stage(frame.wait, &frame.stages, sink);
         let measured = Measured { seq: frame.info.seq, due: frame.due, stages };
         self.meters.iter().for_each(|meter| meter.answered(&measured));

@@ -68,6 +68,8 @@ pub struct Sink {
 
 /// What travels to the writer.
 #[derive(Debug)]
+// Nearly all are lines: boxing them would cost an allocation each.
+#[allow(clippy::large_enum_variant)]
 enum Item {
     Line(Event),
     /// Wants to know when all lines before it were written.

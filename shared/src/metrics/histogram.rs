@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn a_bound_belongs_to_its_bucket() {
         let histogram = Histogram::new(&[1.0, 2.0]);
-        [0.5, 1.0, 1.5, 2.0, 2.5].map(|value| histogram.add(value));
+        [0.5, 1.0, 1.5, 2.0, 2.5].into_iter().for_each(|value| histogram.add(value));
         assert_eq!(histogram.tally(), Tally { buckets: vec![2, 2, 1], sum: 7.5 });
         let times = Histogram::new(SECONDS);
         times.add_time(Duration::from_millis(1));

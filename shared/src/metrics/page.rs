@@ -133,7 +133,7 @@ mod tests {
         let mut family = page.family(Kind::Gauge, "a_info", "Who.");
         family.sample(&[("name", "a\"b\\c\nd"), ("id", "é")], 1.5);
         let histogram = Histogram::new(&[0.0005, 2.0]);
-        [0.0001, 1.0, 1.0, 9.0].map(|value| histogram.add(value));
+        [0.0001, 1.0, 1.0, 9.0].into_iter().for_each(|value| histogram.add(value));
         page.family(Kind::Histogram, "a_seconds", "Time.").histogram(&[("stage", "x")], &histogram);
         page.family(Kind::Summary, "b_seconds", "Time.").summary(&[], 0.25, 2);
         let expected = r#"# HELP a_frames_total Frames.\nAll \\ of them.
