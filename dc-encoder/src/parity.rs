@@ -38,6 +38,9 @@ pub const F32: Contract = Contract { cosine: 0.999_999, difference: 1e-3 };
 /// vote at the edge changes, and an error of 0.9 % moved a quarter of such answers (linear heads: none).
 pub const SHARED: Contract = F32;
 
+/// What rounding alone may do to any model; beyond it something else is wrong.
+pub const ROUNDED: Contract = Contract { cosine: 0.999, difference: 0.2 };
+
 /// How two sets of embeddings of the same frames agree.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Agreement {
@@ -145,15 +148,15 @@ pub fn probe(reference: &mut Encoder, other: &mut Encoder) -> Agreement {
     Agreement::of(&reference.frames(&frames, false), &other.frames(&frames, false))
 }
 
-/// The embedding space of what a precision makes of weights whose f32 embeddings are in `of`: the same if the two may
-/// be mixed, else another, which no head and no embedding of the first meets.
-pub fn space(of: SpaceId, precision: Precision, agreement: &Agreement) -> SpaceId {
-    if precision == Precision::F32 || agreement.within(&SHARED) {
+/// The embedding space of what a way of rounding (`bf16`, or `bf16, CUDA`) makes of weights whose f32 embeddings are in
+/// `of`: the same if the two may be mixed, else another, which no head and no embedding of the first meets.
+pub fn space(of: SpaceId, way: &str, agreement: &Agreement) -> SpaceId {
+    if agreement.within(&SHARED) {
         return of;
     }
     let mut hash = Sha256::new();
     hash.update("fth.embedding-space.precision.v1\0");
-    hash.update(precision.to_string());
+    hash.update(way);
     hash.update(of.0);
     SpaceId(hash.finalize().into())
 }
@@ -191,9 +194,8 @@ mod tests {
     fn what_is_beyond_the_contract_gets_a_space_of_its_own() {
         let of = SpaceId([1; 32]);
         let (good, bad) = (Agreement::default(), Agreement { difference: 0.5, ..Agreement::default() });
-        assert_eq!(space(of, Precision::Bf16, &good), of);
-        assert_eq!(space(of, Precision::F32, &bad), of);
-        let (bf16, int8) = (space(of, Precision::Bf16, &bad), space(of, Precision::Int8, &bad));
-        assert!(bf16 != of && int8 != of && bf16 != int8);
+        assert_eq!(space(of, "bf16", &good), of);
+        let [bf16, int8, cuda] = ["bf16", "int8", "bf16, CUDA"].map(|way| space(of, way, &bad));
+        assert!(bf16 != of && int8 != of && cuda != of && bf16 != int8 && bf16 != cuda);
     }
 }

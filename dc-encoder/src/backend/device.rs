@@ -88,7 +88,7 @@ pub fn select(choice: DeviceChoice) -> Result<Opened, DeviceError> {
         },
         DeviceChoice::Wgpu(_) => Err(DeviceError {
             device: choice,
-            reason: "this step runs through candle, which has no wgpu device".to_owned(),
+            reason: "this step computes through candle, which has no wgpu device".to_owned(),
         }),
         DeviceChoice::Auto => Ok(match cuda(0) {
             Ok(device) => opened_cuda(device, 0, "auto: the first CUDA device works"),
@@ -137,7 +137,9 @@ fn cpu_features() -> String {
 /// A CUDA device, or in words why there is none.
 fn cuda(index: usize) -> Result<Device, String> {
     if !cfg!(feature = "cuda") {
-        return Err("this program was built without `--features cuda`".to_owned());
+        return Err("this step computes through candle, and this program was built without `--features cuda`; serving and \
+                    embedding have CUDA in every build"
+            .to_owned());
     }
     // candle panics, rather than fails, where the driver library is missing.
     std::panic::catch_unwind(|| Device::new_cuda(index))

@@ -4,6 +4,7 @@
 //! decode ─► [Rgb, already input-sized] ─► Backend::encode ─► [Encoded] ─► session
 //!                                          │ normalise, patchify (shared::preprocess)
 //!                                          ├ cpu: packed weights, fused steps, f32, bf16 or bytes
+//!                                          ├ cuda: NVIDIA's cards, f32 or bf16
 //!                                          ├ wgpu: GPUs that CUDA does not reach, f32
 //!                                          └ candle: the reference, on CPU or CUDA
 //! ```
@@ -18,6 +19,7 @@ use crate::model::Config;
 
 mod candle;
 pub mod cpu;
+pub mod cuda;
 mod device;
 mod open;
 mod precision;
@@ -152,6 +154,9 @@ pub enum OpenError {
     /// The processor's own path cannot run it.
     #[error(transparent)]
     Cpu(#[from] cpu::CpuError),
+    /// A CUDA device cannot run it.
+    #[error(transparent)]
+    Cuda(#[from] cuda::CudaError),
     /// A GPU cannot run it.
     #[error(transparent)]
     Wgpu(#[from] wgpu::WgpuError),

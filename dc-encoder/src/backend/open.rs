@@ -4,16 +4,18 @@ use std::path::Path;
 
 use super::candle::CandleBackend;
 use super::cpu::CpuBackend;
+use super::cuda::{self, CudaBackend};
 use super::device::{DeviceChoice, select};
 use super::wgpu::WgpuBackend;
 use super::{Backend, OpenError, Precision};
-use crate::model::{Model, file};
+use crate::model::file::{self, Weights};
+use crate::model::{Config, Model};
 
-/// What computes on the processor.
+/// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// `cpu` on the processor, candle on anything else
+    /// This program's own path on every device
     #[default]
     Auto,
     /// This program's own path on the processor: packed weights, fused steps
@@ -42,13 +44,13 @@ impl From<DeviceChoice> for Choice {
 /// The same as command-line arguments.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct ChoiceArgs {
-    /// auto, cpu, cuda:N or wgpu:N (any GPU with a Vulkan driver; never taken by auto)
+    /// auto (cuda:0 if it works, else cpu), cpu, cuda:N, or wgpu:N (any GPU with a Vulkan driver)
     #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
-    /// What computes: this program's own path on the processor, or candle
+    /// What computes: this program's own path, or candle
     #[arg(long = "backend", env = "FTH_BACKEND", value_enum, default_value_t)]
     engine: Engine,
-    /// Number format of the products; other than f32 on the processor only
+    /// Number format of the products: f32 everywhere, bf16 on the processor and on CUDA, int8 on the processor
     #[arg(long, env = "FTH_PRECISION", value_enum, default_value_t)]
     precision: Precision,
 }
@@ -59,51 +61,53 @@ impl From<ChoiceArgs> for Choice {
     }
 }
 
-impl Choice {
-    /// The number of the adapter, if this choice means wgpu.
-    ///
-    /// # Errors
-    /// A combination that does not exist.
-    fn wgpu(self) -> Result<Option<usize>, OpenError> {
-        let Self { device: DeviceChoice::Wgpu(index), engine, precision } = self else { return Ok(None) };
-        let what = match (engine, precision) {
-            (Engine::Auto, Precision::F32) => return Ok(Some(index)),
-            (Engine::Cpu, _) => format!("`--backend cpu` on {}", self.device),
-            (Engine::Candle, _) => format!("`--backend candle` on {}", self.device),
-            (Engine::Auto, _) => format!("{precision} on {}", self.device),
-        };
-        Err(OpenError::Combination {
-            what,
-            remedy: "leave `--backend` and `--precision` out, or use `--device cpu`",
-        })
-    }
+/// What a choice means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The first CUDA device if it works, else the processor.
+    Best,
+    Cuda(usize),
+    Wgpu(usize),
+    Candle,
+    /// The processor's own path, and why.
+    Processor(&'static str),
+}
 
-    /// Whether this choice means the processor's own path, and in words why; `cuda` says whether a CUDA device works.
-    ///
+impl Choice {
     /// # Errors
     /// A combination that does not exist.
-    fn own_path(self, cuda: bool) -> Result<Option<String>, OpenError> {
+    fn way(self) -> Result<Way, OpenError> {
         let Self { device, engine, precision } = self;
-        let processor = match device {
-            DeviceChoice::Cpu => true,
-            DeviceChoice::Cuda(_) | DeviceChoice::Wgpu(_) => false,
-            DeviceChoice::Auto => engine == Engine::Cpu || precision != Precision::F32 || !cuda,
-        };
-        match (engine, processor) {
-            (Engine::Cpu, false) => Err(OpenError::Combination {
-                what: format!("`--backend cpu` on {device}"),
-                remedy: "leave `--backend` out, or use `--device cpu`",
-            }),
-            (Engine::Candle, _) | (_, false) if precision != Precision::F32 => Err(OpenError::Combination {
-                what: format!("candle in {precision}"),
-                remedy: "only the processor's own path has it: use `--backend cpu --device cpu`",
-            }),
-            (Engine::Candle, _) | (_, false) => Ok(None),
-            (Engine::Cpu, true) => Ok(Some("asked for".to_owned())),
-            (Engine::Auto, true) if device == DeviceChoice::Cpu => {
-                Ok(Some("the processor's own path".to_owned()))
+        let refused = |what, remedy| Err(OpenError::Combination { what, remedy });
+        match (device, engine, precision) {
+            (DeviceChoice::Wgpu(index), Engine::Auto, Precision::F32) => Ok(Way::Wgpu(index)),
+            (DeviceChoice::Wgpu(_), Engine::Auto, _) => refused(
+                format!("{precision} on {device}"),
+                "leave `--backend` and `--precision` out, or use `--device cpu`",
+            ),
+            (DeviceChoice::Wgpu(_), Engine::Candle, _) => refused(
+                format!("`--backend candle` on {device}"),
+                "leave `--backend` and `--precision` out, or use `--device cpu`",
+            ),
+            (DeviceChoice::Cuda(_) | DeviceChoice::Wgpu(_), Engine::Cpu, _) => refused(
+                format!("`--backend cpu` on {device}"),
+                "leave `--backend` out, or use `--device cpu`",
+            ),
+            (_, Engine::Candle, Precision::F32) => Ok(Way::Candle),
+            (_, Engine::Candle, _) => refused(
+                format!("candle in {precision}"),
+                "leave `--backend` out: this program's own paths have it",
+            ),
+            (DeviceChoice::Cuda(_), Engine::Auto, Precision::Int8) => {
+                refused(format!("{precision} on {device}"), "use `--precision bf16`, or `--device cpu`")
             }
-            (Engine::Auto, true) => Ok(Some("auto: no other device works here".to_owned())),
+            (DeviceChoice::Cuda(index), Engine::Auto, _) => Ok(Way::Cuda(index)),
+            (DeviceChoice::Auto | DeviceChoice::Cpu, Engine::Cpu, _) => Ok(Way::Processor("asked for")),
+            (DeviceChoice::Cpu, Engine::Auto, _) => Ok(Way::Processor("the processor's own path")),
+            (DeviceChoice::Auto, Engine::Auto, Precision::Int8) => {
+                Ok(Way::Processor("auto: only the processor has int8"))
+            }
+            (DeviceChoice::Auto, Engine::Auto, _) => Ok(Way::Best),
         }
     }
 }
@@ -115,52 +119,80 @@ impl Choice {
 /// that is not whole.
 pub fn open(model_dir: &Path, choice: impl Into<Choice>) -> Result<Box<dyn Backend>, OpenError> {
     let choice = choice.into();
-    if let Some(index) = choice.wgpu()? {
-        let (config, weights) = file::load(model_dir)?;
-        return Ok(Box::new(WgpuBackend::new(&config, weights, index)?));
+    let precision = choice.precision;
+    let way = choice.way()?;
+    if way == Way::Candle {
+        let opened = select(choice.device)?;
+        return Ok(Box::new(CandleBackend::new(Model::load(model_dir, &opened.device)?, opened)));
     }
-    let opened = select(choice.device)?;
-    let cuda = !matches!(opened.device, candle_core::Device::Cpu);
-    match choice.own_path(cuda)? {
-        None => Ok(Box::new(CandleBackend::new(Model::load(model_dir, &opened.device)?, opened))),
-        Some(reason) => {
-            let (config, weights) = file::load(model_dir)?;
-            Ok(Box::new(CpuBackend::new(&config, weights, choice.precision, reason)?))
+    let (config, weights) = file::load(model_dir)?;
+    let processor = |weights, reason| {
+        let backend = CpuBackend::new(&config, weights, precision, reason)?;
+        Ok(Box::new(backend) as Box<dyn Backend>)
+    };
+    match way {
+        Way::Cuda(index) => {
+            Ok(Box::new(CudaBackend::new(&config, weights, (index, precision), "asked for")?))
         }
+        Way::Wgpu(index) => Ok(Box::new(WgpuBackend::new(&config, weights, index)?)),
+        Way::Processor(reason) => processor(weights, reason.to_owned()),
+        Way::Best | Way::Candle => match best(&config, &weights, precision) {
+            Ok(backend) => Ok(Box::new(backend)),
+            Err(why) => processor(weights, format!("auto: no CUDA device ({why}), and wgpu only by name")),
+        },
     }
+}
+
+/// The model on the first CUDA device, or in words why not.
+fn best(config: &Config, weights: &Weights, precision: Precision) -> Result<CudaBackend, String> {
+    cuda::devices()?.first().ok_or("the NVIDIA driver finds no card")?;
+    let reason = "auto: the first CUDA device works";
+    CudaBackend::new(config, weights.clone(), (0, precision), reason).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn own(device: DeviceChoice, engine: Engine, precision: Precision, cuda: bool) -> Option<bool> {
-        Choice { device, engine, precision }.own_path(cuda).ok().map(|path| path.is_some())
+    fn way(device: DeviceChoice, engine: Engine, precision: Precision) -> Option<Way> {
+        Choice { device, engine, precision }.way().ok()
     }
 
     #[test]
-    fn the_processor_takes_its_own_path_unless_candle_is_asked_for() {
-        use DeviceChoice::{Auto, Cpu, Cuda};
-        use Precision::{Bf16, F32};
-        assert_eq!(own(Auto, Engine::Auto, F32, false), Some(true));
-        assert_eq!(own(Auto, Engine::Auto, F32, true), Some(false));
-        assert_eq!(own(Auto, Engine::Auto, Bf16, true), Some(true));
-        assert_eq!(own(Cpu, Engine::Auto, F32, true), Some(true));
-        assert_eq!(own(Cpu, Engine::Candle, F32, false), Some(false));
-        assert_eq!(own(Cuda(0), Engine::Auto, F32, true), Some(false));
-        assert_eq!(own(Cuda(0), Engine::Cpu, F32, true), None);
-        assert_eq!(own(Cuda(0), Engine::Auto, Bf16, true), None);
-        assert_eq!(own(Cpu, Engine::Candle, Bf16, false), None);
+    fn a_choice_means_one_way_or_does_not_exist() {
+        use DeviceChoice::{Auto, Cpu, Cuda, Wgpu};
+        use Precision::{Bf16, F32, Int8};
+        let own = |reason| Some(Way::Processor(reason));
+        for (device, engine, precision, want) in [
+            (Auto, Engine::Auto, F32, Some(Way::Best)),
+            (Auto, Engine::Auto, Bf16, Some(Way::Best)),
+            (Auto, Engine::Auto, Int8, own("auto: only the processor has int8")),
+            (Auto, Engine::Cpu, F32, own("asked for")),
+            (Auto, Engine::Candle, F32, Some(Way::Candle)),
+            (Cpu, Engine::Auto, Int8, own("the processor's own path")),
+            (Cpu, Engine::Candle, F32, Some(Way::Candle)),
+            (Cpu, Engine::Candle, Bf16, None),
+            (Cuda(1), Engine::Auto, F32, Some(Way::Cuda(1))),
+            (Cuda(1), Engine::Auto, Bf16, Some(Way::Cuda(1))),
+            (Cuda(1), Engine::Auto, Int8, None),
+            (Cuda(1), Engine::Candle, F32, Some(Way::Candle)),
+            (Cuda(1), Engine::Cpu, F32, None),
+            (Wgpu(1), Engine::Auto, F32, Some(Way::Wgpu(1))),
+            (Wgpu(1), Engine::Auto, Bf16, None),
+            (Wgpu(1), Engine::Candle, F32, None),
+            (Wgpu(1), Engine::Cpu, F32, None),
+        ] {
+            assert_eq!(way(device, engine, precision), want, "{device} {engine:?} {precision}");
+        }
     }
 
     #[test]
-    fn wgpu_is_taken_by_name_and_in_f32_only() {
-        let wgpu = |device, engine, precision| Choice { device, engine, precision }.wgpu().ok();
-        let one = DeviceChoice::Wgpu(1);
-        assert_eq!(wgpu(one, Engine::Auto, Precision::F32), Some(Some(1)));
-        assert_eq!(wgpu(DeviceChoice::Auto, Engine::Auto, Precision::F32), Some(None));
-        assert_eq!(wgpu(one, Engine::Auto, Precision::Bf16), None);
-        assert_eq!(wgpu(one, Engine::Candle, Precision::F32), None);
-        assert_eq!(wgpu(one, Engine::Cpu, Precision::F32), None);
+    fn what_does_not_exist_is_named_with_its_remedy() {
+        let error =
+            |device, engine, precision| Choice { device, engine, precision }.way().unwrap_err().to_string();
+        let int8 = error(DeviceChoice::Cuda(2), Engine::Auto, Precision::Int8);
+        assert!(int8.contains("int8 on cuda:2") && int8.contains("--precision bf16"), "{int8}");
+        let cpu = error(DeviceChoice::Cuda(2), Engine::Cpu, Precision::F32);
+        assert!(cpu.contains("`--backend cpu` on cuda:2") && cpu.contains("--device cpu"), "{cpu}");
     }
 }

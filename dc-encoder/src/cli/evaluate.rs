@@ -48,7 +48,7 @@ pub struct Args {
     /// Folder for the model, embeddings, tables, JSON and the pictures of the worst answers (worst-10.png and so on)
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// auto, cpu or cuda:N
+    /// auto, cpu or cuda:N; trains through candle, whose CUDA needs a build with `--features cuda`
     #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
     #[command(flatten)]

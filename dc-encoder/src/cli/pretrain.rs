@@ -52,7 +52,7 @@ pub struct Args {
     /// Time between checkpoints: the most that a kill loses
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
     checkpoint_every: Duration,
-    /// auto, cpu or cuda:N
+    /// auto, cpu or cuda:N; trains through candle, whose CUDA needs a build with `--features cuda`
     #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
 }

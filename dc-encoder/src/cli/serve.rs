@@ -38,13 +38,13 @@ pub struct Args {
     /// Address and UDP port; port 0 takes a free one and says which
     #[arg(long, env = "FTH_LISTEN", value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// auto, cpu or cuda:N
+    /// auto (cuda:0 if it works, else cpu), cpu, cuda:N, or wgpu:N (any GPU with a Vulkan driver)
     #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE")]
     device: Option<String>,
-    /// What computes on the processor: this program's own path, or candle
+    /// What computes: this program's own path, or candle
     #[arg(long, env = "FTH_BACKEND", value_enum)]
     backend: Option<Engine>,
-    /// Number format of the products; other than f32 on the processor only
+    /// Number format of the products: f32 everywhere, bf16 on the processor and on CUDA, int8 on the processor
     #[arg(long, env = "FTH_PRECISION", value_enum)]
     precision: Option<Precision>,
     /// Write the bound address to this file once ready

@@ -31,11 +31,11 @@ pub struct Config {
     pub registry: Option<PathBuf>,
     /// File with the public root key that releases are verified through; needed when the registry is new.
     pub release_root: Option<PathBuf>,
-    /// `auto`, `cpu` or `cuda:N`.
+    /// `auto` (`cuda:0` if it works, else `cpu`), `cpu`, `cuda:N` or `wgpu:N`.
     pub device: String,
-    /// `auto`, `cpu` (this program's own path) or `candle`.
+    /// `auto` (this program's own path on every device), `cpu` or `candle`.
     pub backend: Engine,
-    /// `f32`, `bf16` or `int8`.
+    /// `f32`, `bf16` (processor, CUDA) or `int8` (processor).
     pub precision: Precision,
     /// Where to write the bound address once the server is ready, for scripts.
     pub ready_file: Option<PathBuf>,

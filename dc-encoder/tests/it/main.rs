@@ -4,6 +4,7 @@
 mod calibrate;
 mod commands;
 mod cpu;
+mod cuda;
 mod embed;
 mod evaluate;
 mod head_classes;

@@ -46,7 +46,7 @@ impl CpuBackend {
         if precision != Precision::F32 {
             let setup = Setup { precision: Precision::F32, batch: 1, ..setup };
             let agreement = parity::probe(&mut Encoder::new(config, &weights, setup)?, &mut encoder);
-            space = parity::space(space, precision, &agreement);
+            space = parity::space(space, &precision.to_string(), &agreement);
             reason = format!("{reason}; {}", parity::verdict(precision, &agreement));
         }
         let info = BackendInfo {
