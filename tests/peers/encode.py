@@ -2,6 +2,7 @@
 
 The first argument is one JSON object: the shape (see dc-encoder/benches/encoder.rs) and `kind`, one of
   torch-f32 torch-bf16            eager f32, torch.compile in bf16
+  torch-cuda-bf16                 torch.compile in bf16 on the first NVIDIA card, from images that are there already
   ort-f32 ort-int8                ONNX Runtime, f32 and dynamically quantised
 Then each line of standard input is a request, `{"batch": 1, "seconds": 3.0}`, and each answer one JSON line: the
 median and the best milliseconds of a batch. Images are normalised float tensors before the clock starts.
@@ -32,7 +33,7 @@ def segment_means(x, landmarks):
 def pinv(a, iterations):
     size = a.abs()
     z = a.mT / (size.sum(-1).amax(-1) * size.sum(-2).amax(-1))[..., None, None]
-    eye = torch.eye(a.shape[-1], dtype=a.dtype)
+    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     for _ in range(iterations):
         az = a @ z
         z = 0.25 * z @ (13 * eye - az @ (15 * eye - az @ (7 * eye - az)))
@@ -93,7 +94,9 @@ class Encoder(nn.Module):
 
 
 def torch_peer(shape, model):
-    half = shape["kind"] == "torch-bf16"
+    half, cuda = shape["kind"].endswith("bf16"), "cuda" in shape["kind"]
+    if cuda:
+        model = model.to("cuda")
     if half:
         model = model.to(torch.bfloat16)
         if shape["compile"]:
@@ -101,7 +104,10 @@ def torch_peer(shape, model):
 
     def run(images):
         with torch.inference_mode():
-            return model(images.to(torch.bfloat16) if half else images)
+            result = model(images.to(torch.bfloat16) if half else images)
+        if cuda:
+            torch.cuda.synchronize()
+        return result
 
     return run, f"PyTorch {torch.__version__}"
 
@@ -145,7 +151,8 @@ def main():
     print(json.dumps({"version": version}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        images = torch.rand(request["batch"], 3, shape["height"], shape["width"])
+        device = "cuda" if "cuda" in shape["kind"] else "cpu"
+        images = torch.rand(request["batch"], 3, shape["height"], shape["width"], device=device)
         for _ in range(request["warm"]):
             run(images)
         times, end = [], time.perf_counter() + request["seconds"]

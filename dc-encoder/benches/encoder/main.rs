@@ -5,11 +5,12 @@
 //! speed     f32, bf16, int8 at batch 1 and 8, full size (seed-80m, 576x960, 240 tokens), two threads
 //! stages    where the time goes: each stage's share, and how far its products are from the ceiling
 //! nystrom   3600 and 8040 tokens: time and error against exact attention, rows and blocks; linear in tokens?
+//! gpu       where there is an NVIDIA card: bf16 on it beside torch.compile, and beside its own matrix rate
 //! ```
 //! Both sides take turns, so that both see the same machine; a ratio is the median over turns. Ours begins at frames in
 //! memory as bytes (normalising and cutting patches included), the peers at ready float tensors. A missed goal is
-//! printed, not an error: the exit status says whether everything could be measured. `ONLY=speed` (or stages, nystrom) runs one
-//! part; stages need no peer.
+//! printed, not an error: the exit status says whether everything could be measured. `ONLY=speed` (or stages, nystrom, gpu) runs
+//! one part; stages need no peer.
 #![allow(missing_docs)]
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ use dc_encoder::model::preset::Preset;
 use dc_encoder::model::{Config, cost, init};
 use dc_encoder::parity::probe_frames;
 
+mod gpu;
 mod nystrom;
 mod peer;
 mod stages;
@@ -63,11 +65,14 @@ fn run() -> anyhow::Result<()> {
     if wanted("nystrom") {
         nystrom::run(&python()?, &config)?;
     }
+    if wanted("gpu") {
+        gpu::run(&config)?;
+    }
     println!("took {:.0} s; load {}", started.elapsed().as_secs_f64(), load());
     Ok(())
 }
 
-fn python() -> anyhow::Result<String> {
+pub(crate) fn python() -> anyhow::Result<String> {
     std::env::var("PYTHON").context("PYTHON must name a Python with torch and onnxruntime")
 }
 

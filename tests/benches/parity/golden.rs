@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use candle_core::{Device, Tensor};
 use dc_encoder::backend::cpu::{Encoder, Setup};
-use dc_encoder::backend::{Encoded, wgpu};
+use dc_encoder::backend::{Encoded, cuda, wgpu};
 use dc_encoder::model::file::Weights;
 use dc_encoder::model::{Config, Model, patches};
 use dc_encoder::parity::Agreement;
@@ -64,6 +64,14 @@ fn encode(
             let frames: Vec<&[f32]> = frames.iter().map(Vec::as_slice).collect();
             for part in frames.chunks(batch) {
                 all.extend(encoder.patches(part, false));
+            }
+        }
+        Way::Cuda(precision) => {
+            let setup = cuda::Setup { device: 0, precision, batch };
+            let mut encoder = cuda::Encoder::new(config, weights, setup)?;
+            let frames: Vec<&[f32]> = frames.iter().map(Vec::as_slice).collect();
+            for part in frames.chunks(batch) {
+                all.extend(encoder.patches(part, false)?);
             }
         }
         Way::Wgpu => {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use dc_encoder::backend::{Encoded, wgpu};
+use dc_encoder::backend::{Encoded, cuda, wgpu};
 use dc_encoder::model::preset::Preset;
 use dc_encoder::model::{Config, file, init};
 use dc_encoder::parity::{Agreement, probe_frames};
@@ -64,6 +64,10 @@ fn run() -> anyhow::Result<usize> {
     println!(
         "worst rel: share of the largest number; difference: error of the change between neighbouring frames, as a \
          share of it; flips: answers of heads moved by more than {FLIP} of their held-out error"
+    );
+    println!(
+        "cuda: {}",
+        cuda::devices().map_or_else(|why| format!("left out, {why}"), |names| names.join("; "))
     );
     let adapter = wgpu::adapters().into_iter().next();
     println!("wgpu: {}", adapter.as_deref().unwrap_or("left out, no Vulkan driver answers"));

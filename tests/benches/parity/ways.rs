@@ -5,7 +5,9 @@ use std::sync::Arc;
 use candle_core::Device;
 use dc_encoder::backend::cpu::simd::Isa;
 use dc_encoder::backend::cpu::{Encoder, Setup};
-use dc_encoder::backend::{Backend as _, CandleBackend, DeviceChoice, Encoded, Precision, select, wgpu};
+use dc_encoder::backend::{
+    Backend as _, CandleBackend, DeviceChoice, Encoded, Precision, cuda, select, wgpu,
+};
 use dc_encoder::model::file::Weights;
 use dc_encoder::model::{Config, Model};
 use dc_encoder::parity::{Agreement, Contract, F32, SHARED};
@@ -18,6 +20,8 @@ pub(crate) enum Way {
     Candle,
     /// The processor's own path.
     Own(Precision, Isa),
+    /// The first NVIDIA card.
+    Cuda(Precision),
     /// The first GPU that wgpu reaches, or software that pretends to be one.
     Wgpu,
 }
@@ -34,6 +38,9 @@ pub(crate) fn ways() -> Vec<Way> {
     }
     if isa.vnni() {
         ways.push(Way::Own(Precision::Int8, isa));
+    }
+    if cuda::devices().is_ok_and(|devices| !devices.is_empty()) {
+        ways.extend([Way::Cuda(Precision::F32), Way::Cuda(Precision::Bf16)]);
     }
     if !wgpu::adapters().is_empty() {
         ways.push(Way::Wgpu);
@@ -54,6 +61,7 @@ impl Way {
             Self::Candle => "candle f32".to_owned(),
             Self::Own(precision, isa) if !isa.avx512() => format!("own {precision}, gemm crate"),
             Self::Own(precision, _) => format!("own {precision}, AVX-512"),
+            Self::Cuda(precision) => format!("cuda {precision}"),
             Self::Wgpu => "wgpu f32".to_owned(),
         }
     }
@@ -61,8 +69,8 @@ impl Way {
     /// The tolerance that is stated for it.
     pub(crate) fn tolerance(&self) -> Contract {
         match self {
-            Self::Candle | Self::Own(Precision::F32, _) | Self::Wgpu => F32,
-            Self::Own(Precision::Bf16, _) => BF16,
+            Self::Candle | Self::Own(Precision::F32, _) | Self::Cuda(Precision::F32) | Self::Wgpu => F32,
+            Self::Own(Precision::Bf16, _) | Self::Cuda(_) => BF16,
             Self::Own(Precision::Int8, _) => INT8,
         }
     }
@@ -70,8 +78,8 @@ impl Way {
     /// Whether a server would give these embeddings the space of f32.
     pub(crate) fn shares_space(&self, agreement: &Agreement) -> bool {
         match self {
-            Self::Candle | Self::Own(Precision::F32, _) | Self::Wgpu => true,
-            Self::Own(..) => agreement.within(&SHARED),
+            Self::Candle | Self::Own(Precision::F32, _) | Self::Cuda(Precision::F32) | Self::Wgpu => true,
+            Self::Own(..) | Self::Cuda(_) => agreement.within(&SHARED),
         }
     }
 
@@ -92,6 +100,10 @@ impl Way {
                 let setup = Setup { precision, isa, threads, batch: super::BATCH };
                 Open::Own(Box::new(Encoder::new(config, &weights, setup)?))
             }
+            Self::Cuda(precision) => {
+                let setup = cuda::Setup { device: 0, precision, batch: super::BATCH };
+                Open::Cuda(Box::new(cuda::Encoder::new(config, &weights, setup)?))
+            }
             Self::Wgpu => {
                 let setup = wgpu::Setup { adapter: 0, batch: super::BATCH };
                 Open::Wgpu(Box::new(wgpu::Encoder::new(config, &weights, setup)?))
@@ -104,6 +116,7 @@ impl Way {
 pub(crate) enum Open {
     Candle(Box<CandleBackend>),
     Own(Box<Encoder>),
+    Cuda(Box<cuda::Encoder>),
     Wgpu(Box<wgpu::Encoder>),
 }
 
@@ -123,6 +136,7 @@ impl Open {
             all.extend(match self {
                 Self::Candle(backend) => backend.encode(frames, true)?,
                 Self::Own(encoder) => encoder.frames(frames, true),
+                Self::Cuda(encoder) => encoder.frames(frames, true)?,
                 Self::Wgpu(encoder) => encoder.frames(frames, true)?,
             });
         }
