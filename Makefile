@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap check-tensorboard fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap check-tensorboard cuda-kernels fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ check-tensorboard: packages-needed ## a short pretraining run's event files, rea
 	@$(BIN)/plaza --out $(call quote,$(CHECKED)) --frames 40 >/dev/null
 	@$(BIN)/dc-encoder pretrain --frames $(call quote,$(CHECKED))/frames --preset demo --batch 4 --steps 40 --out $(call quote,$(CHECKED))/model
 	@$$(PYTHON=$(call quote,$(PYTHON)) sh tests/peers/setup.sh tensorboard) tests/peers/event_files.py $(call quote,$(CHECKED))/model/pretrain
+
+cuda-kernels: packages-needed ## the CUDA path's kernels through NVIDIA's compiler; needs no card; NVRTC=DIR, else .nvrtc is made
+	@NVRTC=$$(sh cross/nvrtc.sh) && export LD_LIBRARY_PATH="$$NVRTC$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" && \
+		cargo bench --locked --workspace --profile dev --bench cuda-kernels
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
 	cd protocol && mkdir -p fuzz/corpus/decode && \
