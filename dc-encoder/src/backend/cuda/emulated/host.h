@@ -1,7 +1,7 @@
 // Stands in for a GPU: kernels run on the processor, so that their arithmetic and their indices can be tested where there
-// is no card. Threads are fibres that run one after another up to the next barrier; in every other block they take turns in
-// reverse, so that what depends on their order shows. What needs all threads of a warp or of a block and does not get them
-// ends the program. Memory ends where an unreadable page begins, and holds no number before something is written.
+// is no card. Threads are fibres that run one after another; a warp runs up to a barrier of the block before the next one
+// begins, in every other block in reverse, so that a missing barrier shows. What needs all threads of a warp or of a block
+// and does not get them ends the program. Memory ends where an unreadable page begins, and holds no number before something is written.
 
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -108,6 +108,19 @@ inline bool release(int first, int end, State state) {
     return true;
 }
 
+// Runs a warp until all of its threads are at a barrier of the block or done: as far ahead of the other warps as it can be.
+inline void run_warp(int first, int end, bool reverse) {
+    do {
+        for (int i = first; i < end; i++) {
+            current = reverse ? first + end - 1 - i : i;
+            if (fibres[current].state == State::Runs) {
+                threadIdx = {current, 0, 0};
+                swapcontext(&scheduler, &fibres[current].context);
+            }
+        }
+    } while (release(first, end, State::AtWarp));
+}
+
 inline void run_block(int threads, bool reverse) {
     for (int i = 0; i < threads; i++) {
         Fibre &fibre = fibres[i];
@@ -117,25 +130,16 @@ inline void run_block(int threads, bool reverse) {
         makecontext(&fibre.context, run_fibre, 0);
         fibre.state = State::Runs;
     }
-    for (;;) {
-        for (int i = 0; i < threads; i++) {
-            current = reverse ? threads - 1 - i : i;
-            if (fibres[current].state == State::Runs) {
-                threadIdx = {current, 0, 0};
-                swapcontext(&scheduler, &fibres[current].context);
-            }
+    int warps = (threads + LANES - 1) / LANES;
+    do {
+        for (int i = 0; i < warps; i++) {
+            int first = (reverse ? warps - 1 - i : i) * LANES;
+            run_warp(first, std::min(first + LANES, threads), reverse);
         }
-        bool released = false;
-        for (int first = 0; first < threads; first += LANES) {
-            released |= release(first, std::min(first + LANES, threads), State::AtWarp);
-        }
-        if (!released && !release(0, threads, State::AtBlock)) {
-            for (int i = 0; i < threads; i++) {
-                if (fibres[i].state != State::Done) {
-                    fail("waits for threads that do not come");
-                }
-            }
-            return;
+    } while (release(0, threads, State::AtBlock));
+    for (current = 0; current < threads; current++) {
+        if (fibres[current].state != State::Done) {
+            fail("waits for threads that do not come");
         }
     }
 }
