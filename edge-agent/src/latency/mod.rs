@@ -5,7 +5,7 @@
 //!        ▲                                      └─ enough
 //!        └──────────────────────────────────────┘
 //! ```
-//! Samples are kept whole, not in a histogram: at 60 bytes a frame that is little, percentiles are exact, and the frames
+//! Samples are kept whole, not in a histogram: at 72 bytes a frame that is little, percentiles are exact, and the frames
 //! *at* the percentiles can be shown, whose stages belong together. Clocks of two machines are never compared: the
 //! encoder's stages come with its reply, and the network is what remains.
 
