@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the Debian/Ubuntu packages that building and testing need; prints the command before running it.
 # Does nothing when all are there. Packages and why:
-#   build-essential  C compiler and linker for crates with C parts (ring)
+#   build-essential  C compiler and linker for crates with C parts (ring); tests compile the CUDA kernels for the
+#                    processor with its g++
 #   libclang-dev     bindgen reads the kernel's Video4Linux2 header through it (crate v4l)
 #   ffmpeg           the agent's video files and streams run through it; tests make their streams with it
 #   libvulkan1, mesa-vulkan-drivers
