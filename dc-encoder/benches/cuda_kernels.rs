@@ -6,7 +6,6 @@
 //! It needs NVRTC and no card. Any kernel that does not compile is an error, and so is a missing NVRTC: nothing is skipped.
 #![allow(missing_docs)]
 
-use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -17,17 +16,7 @@ use dc_encoder::model::{Config, init};
 
 const CAPABILITIES: [(i32, i32); 2] = [(8, 0), (9, 0)];
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     println!("{:<24}{:<10}{:>6}{:>12}{:>10}", "model", "precision", "sm", "code", "seconds");
     for (name, config) in models()? {
         // One block has every kernel that more of them have.

@@ -7,16 +7,10 @@ use rayon::prelude::*;
 use shared::image::Rgb;
 use shared::preprocess::{PatchGeometry, patchify};
 
+use super::checked::{self, CPU_BATCH, GPU_BATCH, MAX_BATCH_TOKENS};
 use super::device::Opened;
 use super::{Backend, BackendError, BackendInfo, Encoded};
 use crate::model::{Config, Model};
-
-/// Most frames worth giving at once to the processor: beyond this the time a frame no longer falls.
-pub(super) const CPU_BATCH: usize = 8;
-/// Most frames worth giving at once to a GPU.
-pub(super) const GPU_BATCH: usize = 64;
-/// Tokens in the largest batch: long sequences take smaller batches, so that memory stays bounded.
-pub(super) const MAX_BATCH_TOKENS: usize = 16_384;
 
 /// A model on a candle device.
 #[derive(Debug)]
@@ -63,6 +57,9 @@ impl CandleBackend {
     }
 
     fn run(&self, batch: &[Arc<Rgb>], tokens: bool) -> candle_core::Result<Vec<Encoded>> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
         let (embedding, tokens) = self.model.encoder().encode_patches(&self.patches(batch)?, tokens)?;
         let embedding = embedding.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         let mut each: Vec<Encoded> =
@@ -83,34 +80,7 @@ impl Backend for CandleBackend {
     }
 
     fn encode(&mut self, batch: &[Arc<Rgb>], tokens: bool) -> Result<Vec<Encoded>, BackendError> {
-        check_sizes(batch, self.info.input)?;
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
-        let device = &self.info.device;
-        let failed = |source: candle_core::Error| BackendError::Device {
-            device: device.clone(),
-            batch: batch.len(),
-            source: source.into(),
-        };
-        let encoded = self.run(batch, tokens).map_err(failed)?;
-        let broken = |encoded: &Encoded| encoded.embedding.iter().any(|value| !value.is_finite());
-        match encoded.iter().position(broken) {
-            Some(index) => Err(BackendError::NotFinite { index }),
-            None => Ok(encoded),
-        }
-    }
-}
-
-/// Whether every frame has the input's size (height, width).
-pub(super) fn check_sizes(batch: &[Arc<Rgb>], input: (usize, usize)) -> Result<(), BackendError> {
-    let (height, width) = (input.0 as u32, input.1 as u32);
-    match batch.iter().enumerate().find(|(_, frame)| (frame.width, frame.height) != (width, height)) {
-        None => Ok(()),
-        Some((index, frame)) => {
-            let (got_width, got_height) = (frame.width, frame.height);
-            Err(BackendError::FrameSize { index, got_width, got_height, width, height })
-        }
+        checked::encode(&self.info, batch, || self.run(batch, tokens))
     }
 }
 

@@ -18,6 +18,7 @@ use shared::image::Rgb;
 use crate::model::Config;
 
 mod candle;
+mod checked;
 pub mod cpu;
 pub mod cuda;
 mod device;

@@ -38,6 +38,7 @@ pub use config::{Config, ConfigError};
 pub use encoder::{Encoder, Output};
 pub use error::ModelError;
 pub use pool::Pool;
+pub(crate) use pool::region_tokens;
 
 /// An encoder ready to serve: its configuration, its weights on a device, and the name of its embedding space.
 #[derive(Debug, Clone)]

@@ -130,6 +130,17 @@ fn band_means(length: usize, parts: usize) -> Averages {
     Averages { values, rows: parts }
 }
 
+/// The tokens of each region of patches, region after region in reading order.
+pub(crate) fn region_tokens(config: &Config) -> Vec<Vec<u32>> {
+    let (grid, (rows, cols)) = (config.grid(), config.pooling.regions());
+    let first = usize::from(config.class_token);
+    let members = |region: usize| {
+        let (down, across) = (bounds(grid.0, rows, region / cols), bounds(grid.1, cols, region % cols));
+        down.flat_map(|row| across.clone().map(move |col| (first + row * grid.1 + col) as u32)).collect()
+    };
+    (0..rows * cols).map(members).collect()
+}
+
 /// Averages over the patches of each region. A grid that does not divide is split at `floor(i*n/parts)`, so regions
 /// differ by at most one row and column of patches.
 fn region_means(grid: (usize, usize), regions: (usize, usize)) -> Averages {

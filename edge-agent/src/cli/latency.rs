@@ -24,7 +24,7 @@ Examples:
 
 Pictures and videos start again at their end. Answers are not printed; --output FILE keeps them.";
 
-/// Frames unless a number or a time is said: p99 is then the second slowest.
+/// Frames unless a number or a time is said: p99 is then the third slowest.
 const USUAL_FRAMES: usize = 200;
 
 #[derive(Debug, clap::Args)]

@@ -1,12 +1,13 @@
 //! The trait's side of the processor's own path.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use shared::image::Rgb;
 
 use super::simd::Isa;
 use super::{CpuError, Encoder, Setup};
-use crate::backend::candle::{CPU_BATCH, MAX_BATCH_TOKENS, check_sizes};
+use crate::backend::checked::{self, CPU_BATCH, MAX_BATCH_TOKENS};
 use crate::backend::{Backend, BackendError, BackendInfo, Encoded, Precision};
 use crate::model::file::Weights;
 use crate::model::{Config, space};
@@ -44,8 +45,7 @@ impl CpuBackend {
         let mut encoder = Encoder::new(config, &weights, setup)?;
         let mut space = space::id(config, &weights)?;
         if precision != Precision::F32 {
-            let setup = Setup { precision: Precision::F32, batch: 1, ..setup };
-            let agreement = parity::probe(&mut Encoder::new(config, &weights, setup)?, &mut encoder);
+            let agreement = parity::probe(&mut Encoder::reference(config, &weights)?, &mut encoder);
             space = parity::space(space, &precision.to_string(), &agreement);
             reason = format!("{reason}; {}", parity::verdict(precision, &agreement));
         }
@@ -65,12 +65,7 @@ impl Backend for CpuBackend {
     }
 
     fn encode(&mut self, batch: &[Arc<Rgb>], tokens: bool) -> Result<Vec<Encoded>, BackendError> {
-        check_sizes(batch, self.info.input)?;
-        let encoded = self.encoder.frames(batch, tokens);
-        let broken = |encoded: &Encoded| encoded.embedding.iter().any(|value| !value.is_finite());
-        match encoded.iter().position(broken) {
-            Some(index) => Err(BackendError::NotFinite { index }),
-            None => Ok(encoded),
-        }
+        let frames = || Ok::<_, Infallible>(self.encoder.frames(batch, tokens));
+        checked::encode(&self.info, batch, frames)
     }
 }

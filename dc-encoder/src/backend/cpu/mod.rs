@@ -131,6 +131,15 @@ impl Encoder {
         Ok(Self { work, readout: Readout::new(&network), network, pool, batch })
     }
 
+    /// The same weights in f32, a frame at a time: what other ways of computing them are compared with.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn reference(config: &Config, weights: &HashMap<String, Tensor>) -> Result<Self, CpuError> {
+        let threads = candle_core::utils::get_num_threads();
+        Self::new(config, weights, Setup { precision: Precision::F32, isa: Isa::detect(), threads, batch: 1 })
+    }
+
     /// Its configuration.
     pub fn config(&self) -> &Config {
         &self.network.config

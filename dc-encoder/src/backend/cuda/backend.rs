@@ -5,9 +5,8 @@ use std::sync::Arc;
 use shared::image::Rgb;
 
 use super::{CudaError, Encoder, Setup};
-use crate::backend::candle::{GPU_BATCH, MAX_BATCH_TOKENS, check_sizes, short_name};
-use crate::backend::cpu::{self, simd::Isa};
-use crate::backend::{Backend, BackendError, BackendInfo, Encoded, Precision};
+use crate::backend::checked::{self, GPU_BATCH, MAX_BATCH_TOKENS};
+use crate::backend::{Backend, BackendError, BackendInfo, Encoded, Precision, cpu};
 use crate::model::file::Weights;
 use crate::model::{Config, space};
 use crate::parity;
@@ -51,20 +50,12 @@ impl CudaBackend {
         } else {
             format!("against the processor on probe frames: {agreement}")
         };
-        let (rows, cols) = config.grid();
         let (major, minor) = encoder.capability();
         let info = BackendInfo {
             device,
             path: format!("own path, {precision}, cuBLASLt and CUDA kernels for sm_{major}{minor}"),
             reason: format!("{reason}; {verdict}"),
-            model: short_name(config),
-            note: config.note(),
-            space,
-            embed_dim: config.embed_dim,
-            grid: (rows, cols, config.latent_dim()),
-            cells: config.cells(),
-            input: (config.height, config.width),
-            max_batch,
+            ..BackendInfo::of(config, space, max_batch)
         };
         Ok(Self { encoder, info })
     }
@@ -76,10 +67,8 @@ fn compare(
     weights: &Weights,
     encoder: &mut Encoder,
 ) -> Result<parity::Agreement, CudaError> {
-    let threads = candle_core::utils::get_num_threads();
-    let setup = cpu::Setup { precision: Precision::F32, isa: Isa::detect(), threads, batch: 1 };
     let failed = |error: cpu::CpuError| CudaError::failed("the processor", &error);
-    let mut reference = cpu::Encoder::new(config, weights, setup).map_err(failed)?;
+    let mut reference = cpu::Encoder::reference(config, weights).map_err(failed)?;
     let frames = parity::probe_frames(config, parity::PROBES);
     let (alone, together) = frames.split_at(1);
     // The first batch of a size runs step by step, the second as a graph, and so do all after it: that one counts.
@@ -98,17 +87,6 @@ impl Backend for CudaBackend {
     }
 
     fn encode(&mut self, batch: &[Arc<Rgb>], tokens: bool) -> Result<Vec<Encoded>, BackendError> {
-        check_sizes(batch, self.info.input)?;
-        let failed = |error: CudaError| BackendError::Device {
-            device: self.info.device.clone(),
-            batch: batch.len(),
-            source: error.into(),
-        };
-        let encoded = self.encoder.frames(batch, tokens).map_err(failed)?;
-        let broken = |encoded: &Encoded| encoded.embedding.iter().any(|value| !value.is_finite());
-        match encoded.iter().position(broken) {
-            Some(index) => Err(BackendError::NotFinite { index }),
-            None => Ok(encoded),
-        }
+        checked::encode(&self.info, batch, || self.encoder.frames(batch, tokens))
     }
 }

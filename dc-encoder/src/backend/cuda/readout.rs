@@ -11,10 +11,9 @@ use super::nystrom::Groups;
 use super::plan::Constant::{Real, Whole};
 use super::plan::{Builder, Element, Grid, Matrix, Product, Recipe, Step};
 use crate::backend::source::Source;
-use crate::model::attention::bounds;
 use crate::model::cells::REGION_NUMBERS;
 use crate::model::config::Pooling;
-use crate::model::{Config, ModelError};
+use crate::model::{Config, ModelError, region_tokens};
 
 const MEANS: &str = include_str!("kernels/means.cu");
 const CELLS: &str = include_str!("kernels/cells.cu");
@@ -99,14 +98,7 @@ impl Builder {
 
     /// Means of the regions, read out.
     fn regions(&mut self, config: &Config, layer: &Layer, hidden: &Matrix) -> Output {
-        let (grid, (rows, cols)) = (config.grid(), config.pooling.regions());
-        let first = usize::from(config.class_token);
-        let members = |region: usize| {
-            let (down, across) = (bounds(grid.0, rows, region / cols), bounds(grid.1, cols, region % cols));
-            down.flat_map(|row| across.clone().map(move |col| (first + row * grid.1 + col) as u32)).collect()
-        };
-        let groups: Vec<Vec<u32>> = (0..rows * cols).map(members).collect();
-        let groups = Groups::new(self, &groups);
+        let groups = Groups::new(self, &region_tokens(config));
         let means = self.rows("regions", Element::F32, (groups.count, config.dim));
         let average = self.launch(&Recipe {
             label: "means",

@@ -6,9 +6,8 @@ use shared::image::Rgb;
 
 use super::gpu::Gpu;
 use super::{Encoder, WgpuError};
-use crate::backend::candle::{MAX_BATCH_TOKENS, check_sizes};
-use crate::backend::cpu::{self, simd::Isa};
-use crate::backend::{Backend, BackendError, BackendInfo, Encoded, Precision};
+use crate::backend::checked::{self, MAX_BATCH_TOKENS};
+use crate::backend::{Backend, BackendError, BackendInfo, Encoded, cpu};
 use crate::model::file::Weights;
 use crate::model::{Config, space};
 use crate::parity;
@@ -57,10 +56,8 @@ fn compare(
     weights: &Weights,
     encoder: &mut Encoder,
 ) -> Result<parity::Agreement, WgpuError> {
-    let threads = candle_core::utils::get_num_threads();
-    let setup = cpu::Setup { precision: Precision::F32, isa: Isa::detect(), threads, batch: 1 };
     let failed = |error: cpu::CpuError| encoder.gpu.failed(error);
-    let mut reference = cpu::Encoder::new(config, weights, setup).map_err(failed)?;
+    let mut reference = cpu::Encoder::reference(config, weights).map_err(failed)?;
     let frames = parity::probe_frames(config, parity::PROBES);
     Ok(parity::Agreement::of(&reference.frames(&frames, false), &encoder.frames(&frames, false)?))
 }
@@ -71,17 +68,6 @@ impl Backend for WgpuBackend {
     }
 
     fn encode(&mut self, batch: &[Arc<Rgb>], tokens: bool) -> Result<Vec<Encoded>, BackendError> {
-        check_sizes(batch, self.info.input)?;
-        let failed = |error: WgpuError| BackendError::Device {
-            device: self.info.device.clone(),
-            batch: batch.len(),
-            source: error.into(),
-        };
-        let encoded = self.encoder.frames(batch, tokens).map_err(failed)?;
-        let broken = |encoded: &Encoded| encoded.embedding.iter().any(|value| !value.is_finite());
-        match encoded.iter().position(broken) {
-            Some(index) => Err(BackendError::NotFinite { index }),
-            None => Ok(encoded),
-        }
+        checked::encode(&self.info, batch, || self.encoder.frames(batch, tokens))
     }
 }

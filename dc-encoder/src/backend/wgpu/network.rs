@@ -18,9 +18,8 @@ use super::nystrom::Nystrom;
 use super::steps::{Builder, Grid, Recipe, Step};
 use crate::backend::cpu;
 use crate::backend::source::Source;
-use crate::model::attention::bounds;
 use crate::model::config::Pooling;
-use crate::model::{Config, ModelError};
+use crate::model::{Config, ModelError, region_tokens};
 
 const PATCHES: &str = include_str!("shaders/patches.wgsl");
 
@@ -239,14 +238,7 @@ impl Work {
 
 /// Means of the regions, read out.
 fn regions(config: &Config, builder: &mut Builder<'_>, layer: &Layer, normed: &Matrix) -> Readout {
-    let (grid, (rows, cols)) = (config.grid(), config.pooling.regions());
-    let first = usize::from(config.class_token);
-    let members = |region: usize| {
-        let (down, across) = (bounds(grid.0, rows, region / cols), bounds(grid.1, cols, region % cols));
-        down.flat_map(|row| across.clone().map(move |col| (first + row * grid.1 + col) as u32)).collect()
-    };
-    let groups: Vec<Vec<u32>> = (0..rows * cols).map(members).collect();
-    let groups = Groups::new(builder.gpu, &groups);
+    let groups = Groups::new(builder.gpu, &region_tokens(config));
     let per_frame = groups.count();
     let means = Matrix::zeros(builder.gpu, "regions", builder.batch * per_frame, config.dim);
     let average = builder.means(&groups, (normed, &means), config.tokens());
