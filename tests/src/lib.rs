@@ -5,11 +5,13 @@
 //! plaza (frames with truth) ─► setup, process (dc-encoder, edge-agent as children) ─► answers ─► demo, tests
 //! ```
 
+pub mod age;
 pub mod answers;
 pub mod demo;
 pub mod goals;
 pub mod hls;
 pub mod link;
+pub mod netns;
 pub mod plaza;
 pub mod ports;
 pub mod process;
