@@ -118,10 +118,10 @@ impl View {
             return page.gauge("fth_agent_connected", "1 while an encoder takes frames.", 0.0);
         };
         page.gauge("fth_agent_connected", "1 while an encoder takes frames.", 1.0);
-        let round_trip = session.connection().rtt().as_secs_f64();
+        let round_trip = session.round_trip().as_secs_f64();
         page.gauge(
             "fth_agent_round_trip_seconds",
-            "To the encoder and back, as QUIC measures it.",
+            "To the encoder and back, as QUIC measures it, or the last ping over TCP.",
             round_trip,
         );
         let (welcome, space) = (session.welcome(), session.welcome().space.to_string());

@@ -23,6 +23,10 @@
 //! little-endian).
 //! A frame that went stale is cancelled: the agent resets its side and stops the reply with [`close::STALE`].
 //!
+//! Over TCP, where UDP is blocked and to compare with QUIC, one TLS connection carries a camera's messages one after another:
+//! each comes after its [`StreamKind`] byte, `Control` or `Frame`, in both directions. Replies come as they are ready and are
+//! known by `seq`. Nothing can be cancelled there, and neither releases nor operators' requests travel.
+//!
 //! Whoever reads goes through [`codec`]: it checks the length against a limit before anything is allocated,
 //! allocates no more than the bytes it was given, refuses trailing bytes, and checks every string, count and
 //! tensor of the message ([`Message::validate`]). The format is pinned by golden bytes in `tests/`.
@@ -59,5 +63,8 @@ pub use tensor::{Encoding, ParseEncodingError, WireTensor};
 /// Names this protocol, and its version, in the TLS handshake: peers of different versions do not connect.
 pub const ALPN: &[u8] = b"fth/3";
 
-/// The version that [`Hello`] and [`Welcome`] carry. It changes together with [`ALPN`].
+/// The same over TCP.
+pub const ALPN_TCP: &[u8] = b"fth-tcp/3";
+
+/// The version that [`Hello`] and [`Welcome`] carry. It changes together with [`ALPN`] and [`ALPN_TCP`].
 pub const VERSION: u16 = 3;

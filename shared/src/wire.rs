@@ -1,4 +1,4 @@
-//! Messages over QUIC streams.
+//! Messages over QUIC streams, and over whatever else carries bytes in order.
 //!
 //! ```text
 //! write_msg ─► [u32 length][body] ══ stream ══► read_msg (frame streams), MsgReader (control stream)
@@ -7,8 +7,12 @@
 //! Every length is checked against a limit before anything is allocated, and memory grows with the bytes that
 //! arrived, not with the bytes announced.
 
+use std::io;
+use std::sync::Arc;
+
 use protocol::{CodecError, Deframer, Message, codec};
-use quinn::{ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
+use quinn::{ConnectionError, ReadError, RecvStream, WriteError};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Most bytes allocated ahead of their arrival.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
@@ -47,6 +51,9 @@ pub enum WireError {
     /// The connection is gone for another reason: a timeout, a reset, closed on this side.
     #[error("the connection was lost: {0}")]
     Lost(ConnectionError),
+    /// What carries the bytes, and is no QUIC stream, failed.
+    #[error("the connection was lost: {0}")]
+    Io(Arc<io::Error>),
 }
 
 impl WireError {
@@ -61,17 +68,18 @@ impl WireError {
     /// The whole connection is gone, not only this stream.
     #[must_use]
     pub fn is_connection_gone(&self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::Lost(_))
+        matches!(self, Self::Closed { .. } | Self::Lost(_) | Self::Io(_))
     }
 }
 
-/// Writes one message. `limit`: longest body the peer accepts, in bytes. Does not finish the stream.
+/// Writes one message. `limit`: longest body the peer accepts, in bytes. Does not finish the stream, nor flush it.
 ///
 /// # Errors
 /// [`WireError::Malformed`] before anything was written if the message may not travel; otherwise as the stream
-/// ended: [`WireError::Stopped`], [`WireError::Closed`], [`WireError::Lost`], [`WireError::AlreadyClosed`].
+/// ended: [`WireError::Stopped`], [`WireError::Closed`], [`WireError::Lost`], [`WireError::AlreadyClosed`],
+/// [`WireError::Io`].
 pub async fn write_msg<M: Message>(
-    send: &mut SendStream,
+    send: &mut (impl AsyncWrite + Unpin),
     message: &M,
     limit: usize,
 ) -> Result<(), WireError> {
@@ -87,19 +95,18 @@ pub async fn write_msg<M: Message>(
 ///
 /// # Errors
 /// [`WireError::TooLong`] before anything is allocated; [`WireError::Truncated`], [`WireError::Malformed`],
-/// [`WireError::Reset`], [`WireError::Closed`], [`WireError::Lost`].
-pub async fn read_msg<M: Message>(recv: &mut RecvStream, limit: usize) -> Result<Option<M>, WireError> {
-    let mut prefix = [0; codec::PREFIX_BYTES];
-    match recv.read_exact(&mut prefix).await {
-        Ok(()) => {}
-        Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
-        Err(ReadExactError::FinishedEarly(got)) => {
-            return Err(WireError::Truncated { got, want: prefix.len() });
-        }
-        Err(ReadExactError::ReadError(error)) => return Err(error.into()),
-    }
+/// [`WireError::Reset`], [`WireError::Closed`], [`WireError::Lost`], [`WireError::Io`].
+pub async fn read_msg<M: Message>(
+    recv: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> Result<Option<M>, WireError> {
+    let prefix = match read_exact_limited(recv, codec::PREFIX_BYTES as u64, codec::PREFIX_BYTES).await {
+        Err(WireError::Truncated { got: 0, .. }) => return Ok(None),
+        read => read?,
+    };
+    let len = u32::from_le_bytes(prefix.try_into().expect("as many bytes as were asked for"));
     let limit = limit.min(M::MAX_BYTES);
-    let body = read_exact_limited(recv, u32::from_le_bytes(prefix).into(), limit).await?;
+    let body = read_exact_limited(recv, len.into(), limit).await?;
     Ok(Some(codec::decode_exact(&body, limit)?))
 }
 
@@ -107,7 +114,10 @@ pub async fn read_msg<M: Message>(recv: &mut RecvStream, limit: usize) -> Result
 ///
 /// # Errors
 /// As [`read_msg`].
-pub async fn expect_msg<M: Message>(recv: &mut RecvStream, limit: usize) -> Result<M, WireError> {
+pub async fn expect_msg<M: Message>(
+    recv: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> Result<M, WireError> {
     read_msg(recv, limit).await?.ok_or(WireError::Ended)
 }
 
@@ -115,15 +125,19 @@ pub async fn expect_msg<M: Message>(recv: &mut RecvStream, limit: usize) -> Resu
 ///
 /// # Errors
 /// [`WireError::TooLong`] if `len` exceeds `limit`, before anything is allocated; [`WireError::Truncated`] if
-/// the stream ends early; [`WireError::Reset`], [`WireError::Closed`], [`WireError::Lost`].
-pub async fn read_exact_limited(recv: &mut RecvStream, len: u64, limit: usize) -> Result<Vec<u8>, WireError> {
+/// the stream ends early; [`WireError::Reset`], [`WireError::Closed`], [`WireError::Lost`], [`WireError::Io`].
+pub async fn read_exact_limited(
+    recv: &mut (impl AsyncRead + Unpin),
+    len: u64,
+    limit: usize,
+) -> Result<Vec<u8>, WireError> {
     let too_long = WireError::TooLong { len, limit: limit as u64 };
     let want = usize::try_from(len).ok().filter(|want| *want <= limit).ok_or(too_long)?;
     let mut bytes = Vec::with_capacity(want.min(READ_AHEAD_BYTES));
+    let mut rest = recv.take(len);
     while bytes.len() < want {
-        match recv.read_chunk(want - bytes.len(), true).await? {
-            Some(chunk) => bytes.extend_from_slice(&chunk.bytes),
-            None => return Err(WireError::Truncated { got: bytes.len(), want }),
+        if rest.read_buf(&mut bytes).await? == 0 {
+            return Err(WireError::Truncated { got: bytes.len(), want });
         }
     }
     Ok(bytes)
@@ -200,6 +214,20 @@ impl From<WriteError> for WireError {
             WriteError::ConnectionLost(error) => error.into(),
             WriteError::ClosedStream | WriteError::ZeroRttRejected => Self::AlreadyClosed,
         }
+    }
+}
+
+/// QUIC's own errors travel inside the system's: they are taken out again.
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> Self {
+        let inner = error.get_ref();
+        if let Some(read) = inner.and_then(|inner| inner.downcast_ref::<ReadError>()) {
+            return read.clone().into();
+        }
+        if let Some(write) = inner.and_then(|inner| inner.downcast_ref::<WriteError>()) {
+            return write.clone().into();
+        }
+        Self::Io(Arc::new(error))
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Args {
     /// Address and UDP port; port 0 takes a free one and says which
     #[arg(long, env = "FTH_LISTEN", value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Listen on this TCP address besides: for agents behind a network that blocks UDP, and to compare
+    #[arg(long, env = "FTH_TCP", value_name = "ADDR")]
+    tcp: Option<SocketAddr>,
     /// auto (cuda:0 if it works, else cpu), cpu, cuda:N, or wgpu:N (any GPU with a Vulkan driver)
     #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE")]
     device: Option<String>,
@@ -150,6 +153,9 @@ fn announce(info: &BackendInfo, attention: &str, server: &ServerHandle) {
         tracing::info!("weights {note}");
     }
     tracing::info!("serving on {} (UDP)", server.local_addr());
+    if let Some(address) = server.tcp_addr() {
+        tracing::info!("serving on {address} (TCP)");
+    }
 }
 
 struct Signals {
@@ -184,6 +190,7 @@ fn configure(args: Args) -> anyhow::Result<Config> {
         registry,
         release_root,
         listen,
+        tcp,
         device,
         backend,
         precision,
@@ -196,6 +203,7 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     config.registry = registry.or(config.registry);
     config.release_root = release_root.or(config.release_root);
     config.listen = listen.unwrap_or(config.listen);
+    config.tcp = tcp.or(config.tcp);
     config.device = device.unwrap_or(config.device);
     config.backend = backend.unwrap_or(config.backend);
     config.precision = precision.unwrap_or(config.precision);

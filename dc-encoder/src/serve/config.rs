@@ -23,6 +23,8 @@ pub const DEFAULT_PORT: u16 = 4433;
 pub struct Config {
     /// Address and UDP port to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Address and TCP port to listen on besides, where UDP is blocked and to compare; not unless said.
+    pub tcp: Option<SocketAddr>,
     /// The model's folder (`config.json`, `model.safetensors`).
     pub model: Option<PathBuf>,
     /// The folder with the server's certificate, key, the authority's certificate and the revocation list.
@@ -53,6 +55,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)),
+            tcp: None,
             model: None,
             pki: None,
             registry: None,

@@ -30,10 +30,12 @@ pub enum ServeError {
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {why}; {}", remedy(why, *address))]
+    #[error("cannot listen on {address} ({protocol}): {why}; {}", remedy(why, *address, protocol))]
     Bind {
         /// The address.
         address: SocketAddr,
+        /// `UDP` or `TCP`.
+        protocol: &'static str,
         /// What the system said.
         why: io::Error,
     },
@@ -56,18 +58,16 @@ pub enum ServeError {
     Device(String),
 }
 
-fn remedy(error: &io::Error, address: SocketAddr) -> String {
+fn remedy(error: &io::Error, address: SocketAddr, protocol: &str) -> String {
+    let (flag, port) = (if protocol == "TCP" { "--tcp" } else { "--listen" }, address.port());
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!(
-                "another program has UDP port {}: stop it or choose another port with --listen",
-                address.port()
-            )
+            format!("another program has {protocol} port {port}: stop it or choose another port with {flag}")
         }
         io::ErrorKind::AddrNotAvailable => {
-            format!("this machine has no address {}: try --listen 0.0.0.0:{}", address.ip(), address.port())
+            format!("this machine has no address {}: try {flag} 0.0.0.0:{port}", address.ip())
         }
-        io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen".to_owned(),
-        _ => "choose another address with --listen".to_owned(),
+        io::ErrorKind::PermissionDenied => format!("choose a port above 1023 with {flag}"),
+        _ => format!("choose another address with {flag}"),
     }
 }

@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     refused: Counters,
     handshakes: Counters,
     admitted: AtomicU64,
+    migrated: AtomicU64,
     frame_bytes: AtomicU64,
     received_bytes: AtomicU64,
     sent_bytes: AtomicU64,
@@ -77,6 +78,7 @@ impl Metrics {
             refused: Counters::new(RefuseCode::ALL.map(RefuseCode::key)),
             handshakes: Counters::new(NoHandshake::ALL.map(NoHandshake::key)),
             admitted: AtomicU64::new(0),
+            migrated: AtomicU64::new(0),
             frame_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
@@ -121,6 +123,11 @@ impl Metrics {
         self.admitted.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A session goes on from another address.
+    pub(crate) fn migrated(&self) {
+        self.migrated.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn refused(&self, code: RefuseCode) {
         self.refused.add(code.key());
     }
@@ -153,6 +160,11 @@ impl Metrics {
         }
         let (name, help) = ("fth_encoder_sessions_admitted_total", "Agents that were admitted.");
         page.counter(name, help, load(&self.admitted));
+        let (name, help) = (
+            "fth_encoder_sessions_migrated_total",
+            "Times that an agent went on from another address, in the same session.",
+        );
+        page.counter(name, help, load(&self.migrated));
         let refused = self.refused.counts();
         page.counters(
             "fth_encoder_agents_refused_total",
@@ -168,7 +180,7 @@ impl Metrics {
         );
         page.counters(
             "fth_encoder_network_bytes_total",
-            "UDP payload of agents' connections, up to half a second late.",
+            "UDP payload of agents' QUIC connections, up to half a second late.",
             "direction",
             [("received", load(&self.received_bytes)), ("sent", load(&self.sent_bytes))],
         );

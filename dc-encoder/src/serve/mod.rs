@@ -18,9 +18,12 @@ use quinn::{Endpoint, Incoming, VarInt};
 use rustls::time_provider::TimeProvider;
 use shared::metrics::Serving;
 use shared::tls::{Failure, PkiPaths, ServerTls, WatchGuard, system_time};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use crate::backend::{Backend, BackendInfo};
 use crate::batch::driver::{self, Driver};
@@ -28,7 +31,7 @@ use crate::batch::{Counts, Pipeline, Settings};
 use crate::decode;
 use crate::registry::Registrar;
 use crate::session::{self, Context, Live};
-use listen::{bind_error, listen};
+use listen::{Tcp, bind_error, listen};
 use metrics::{Metrics, NoHandshake};
 
 pub mod config;
@@ -47,6 +50,9 @@ const SPARE_CONNECTIONS: usize = 64;
 /// before state is kept for it.
 const UNPROVEN_CONNECTIONS: usize = 32;
 
+/// How long no TCP connection is accepted after one could not be.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
 /// How long the end of a connection may take to reach the agents.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -58,6 +64,7 @@ pub struct Server;
 #[derive(Debug)]
 pub struct ServerHandle {
     local_addr: SocketAddr,
+    tcp_addr: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     pipeline: Arc<Pipeline>,
@@ -92,6 +99,8 @@ impl Server {
         let welcome = welcome(config, &backend.info());
         let endpoint = listen(config, &tls)?;
         let local_addr = endpoint.local_addr().map_err(|why| bind_error(config.listen, why))?;
+        let tcp = Tcp::listen(config, &tls)?;
+        let tcp_addr = tcp.as_ref().and_then(|tcp| tcp.address().ok());
         let engine = Engine::start(config, backend, &welcome)?;
         let registrar = registry::open(config)?;
         let (stop, draining) = watch::channel(false);
@@ -113,6 +122,7 @@ impl Server {
         let pipeline = Arc::clone(&engine.pipeline);
         let running = Running {
             endpoint,
+            tcp,
             context,
             engine,
             stop: stop.clone(),
@@ -126,7 +136,7 @@ impl Server {
             write_ready_file(path, local_addr)?;
         }
         let task = tokio::spawn(running.run());
-        Ok(ServerHandle { local_addr, metrics, stop, pipeline, registrar, task })
+        Ok(ServerHandle { local_addr, tcp_addr, metrics, stop, pipeline, registrar, task })
     }
 }
 
@@ -134,6 +144,11 @@ impl ServerHandle {
     /// The bound address: the real port where the configuration says 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The bound TCP address, if the server listens on one.
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.tcp_addr
     }
 
     /// Where metrics are served, if they are.
@@ -247,6 +262,7 @@ impl Engine {
 /// The accept loop and what it owns.
 struct Running {
     endpoint: Endpoint,
+    tcp: Option<Tcp>,
     context: Arc<Context>,
     engine: Engine,
     /// Tells the sessions to drain, whoever asked for it.
@@ -267,6 +283,7 @@ impl Running {
                     Some(incoming) => self.accept(incoming),
                     None => break,
                 },
+                accepted = accept_tcp(self.tcp.as_ref()) => self.accept_tcp(accepted),
                 Some(_) = self.sessions.join_next() => {}
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
                 () = self.engine.wait() => break,
@@ -290,8 +307,17 @@ impl Running {
         }
     }
 
+    fn accept_tcp(&mut self, (stream, peer, acceptor): Accepted) {
+        if self.sessions.len() >= self.max_connections {
+            self.context.metrics.no_handshake(NoHandshake::Limit);
+        } else {
+            self.sessions.spawn(handshake_tcp(stream, peer, acceptor, Arc::clone(&self.context)));
+        }
+    }
+
     async fn drain(mut self) -> Result<(), ServeError> {
         let within = self.context.timeouts.drain;
+        self.tcp = None;
         self.endpoint.set_server_config(None);
         self.stop.send_replace(true);
         let sessions = &mut self.sessions;
@@ -323,6 +349,47 @@ async fn handshake(incoming: Incoming, context: Arc<Context>) {
     match timeout(context.timeouts.handshake, connecting).await {
         Ok(Ok(connection)) => session::run(connection, context).await,
         Ok(Err(error)) => log_failure(&error, peer, &context),
+        Err(_) => {
+            context.metrics.no_handshake(NoHandshake::Timeout);
+            tracing::warn!(%peer, "the handshake took too long");
+        }
+    }
+}
+
+type Accepted = (TcpStream, SocketAddr, TlsAcceptor);
+
+/// The next connection over TCP; for ever without a listener.
+async fn accept_tcp(tcp: Option<&Tcp>) -> Accepted {
+    let Some(tcp) = tcp else { return std::future::pending().await };
+    loop {
+        match tcp.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!("cannot accept a TCP connection: {error}");
+                // Out of file descriptors, most likely: some are given back in a while.
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn handshake_tcp(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, context: Arc<Context>) {
+    let handshake = timeout(context.timeouts.handshake, acceptor.accept(stream).into_fallible());
+    match handshake.await {
+        Ok(Ok(stream)) => session::tcp::run(stream, peer, context).await,
+        Ok(Err((error, mut stream))) => {
+            match shared::tls::tls_error(&error) {
+                Some(tls) => log_failure(tls, peer, &context),
+                None => {
+                    context.metrics.no_handshake(NoHandshake::Failed);
+                    tracing::warn!(%peer, "no connection: {error}");
+                }
+            }
+            // What the agent has sent meanwhile is read, or closing would take the alert from it.
+            let _ = stream.shutdown().await;
+            let mut rest = vec![0; 4096];
+            let _ = timeout(LAST_WORDS, async { while let Ok(1..) = stream.read(&mut rest).await {} }).await;
+        }
         Err(_) => {
             context.metrics.no_handshake(NoHandshake::Timeout);
             tracing::warn!(%peer, "the handshake took too long");

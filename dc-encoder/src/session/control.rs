@@ -1,19 +1,19 @@
-//! A session that was admitted: its control stream, and the frame streams it accepts.
+//! A session that was admitted: its control messages, and the frames it sends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, Hello, Ping, Pong, close};
-use quinn::{Connection, ConnectionStats, SendStream};
 use shared::tls::{PeerIdentity, diagnose_expired, expired};
-use shared::wire::{MsgReader, WireError};
+use shared::wire::WireError;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::frame::{self, Malformed};
 use super::live::Seat;
-use super::{Context, End, stream, write_control};
+use super::transport::{Step, Transport};
+use super::{Context, End};
 use crate::registry::Snapshot;
 
 /// A session looks this often within [`Timeouts::silence`](crate::serve::config::Timeouts::silence) whether its
@@ -22,12 +22,10 @@ const LOOKS_PER_SILENCE: u32 = 10;
 
 /// An admitted agent.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct Session<T> {
     pub(super) hello: Hello,
-    connection: Connection,
+    transport: T,
     context: Arc<Context>,
-    send: SendStream,
-    reader: MsgReader,
     seat: Seat,
     identity: PeerIdentity,
     frames: JoinSet<Result<(), Malformed>>,
@@ -35,40 +33,34 @@ pub(super) struct Session {
     /// What the registry wants, and what of it the agent was told.
     wanted: Option<watch::Receiver<Arc<Snapshot>>>,
     told: Arc<Snapshot>,
-    /// What the connection had moved when it was last looked at.
-    moved: ConnectionStats,
     /// When the goodbye of a draining server was sent.
     said_goodbye: Option<tokio::time::Instant>,
 }
 
-impl Session {
+impl<T: Transport> Session<T> {
     /// `seat` comes with what the certificate says that it was given to.
     pub(super) fn new(
-        connection: &Connection,
-        context: &Arc<Context>,
-        (send, reader): (SendStream, MsgReader),
+        transport: T,
+        shared: Arc<frame::Shared>,
         hello: Hello,
         (seat, identity): (Seat, PeerIdentity),
     ) -> Self {
-        let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key(), &hello.camera));
+        let context = Arc::clone(shared.context());
         Self {
             hello,
-            connection: connection.clone(),
-            context: Arc::clone(context),
-            send,
-            reader,
+            transport,
             seat,
             identity,
             frames: JoinSet::new(),
             shared,
-            wanted: context.registrar.as_ref().map(|registrar| {
+            wanted: context.registrar.as_ref().filter(|_| T::FETCHES).map(|registrar| {
                 let mut wanted = registrar.watch();
                 wanted.mark_changed();
                 wanted
             }),
             told: Arc::default(),
-            moved: ConnectionStats::default(),
             said_goodbye: None,
+            context,
         }
     }
 
@@ -96,14 +88,14 @@ impl Session {
                     Err(End::new(close::REVOKED, why))
                 }
                 () = &mut expired => {
-                    let peer = self.connection.remote_address().to_string();
+                    let peer = self.transport.address().to_string();
                     let why = diagnose_expired(&self.identity, &context.about(&peer));
                     Err(End::new(close::EXPIRED, why.to_string()))
                 }
-                message = self.reader.next() => self.on_message(message).await,
-                stream = self.connection.accept_bi() => match stream {
-                    Ok(stream) => { self.spawn(stream); Ok(()) }
-                    Err(error) => Err(End::lost(error)),
+                step = self.transport.next() => match step {
+                    Ok(Step::Said(message)) => self.on_message(message).await,
+                    Ok(Step::Began(work)) => { self.begin(work); Ok(()) }
+                    Err(end) => Err(end),
                 },
                 Some(done) = self.frames.join_next() => on_frame_done(done),
                 () = changed(self.wanted.as_mut()) => self.push().await,
@@ -120,8 +112,11 @@ impl Session {
         }
     }
 
-    async fn on_message(&mut self, message: Result<Option<AgentToEncoderMsg>, WireError>) -> Result<(), End> {
-        match message {
+    async fn on_message(
+        &mut self,
+        message: Result<Option<Box<AgentToEncoderMsg>>, WireError>,
+    ) -> Result<(), End> {
+        match message.map(|message| message.map(|message| *message)) {
             Ok(Some(AgentToEncoderMsg::Ping(ping))) => self.pong(ping).await,
             Ok(Some(AgentToEncoderMsg::Goodbye(goodbye))) => Err(End::new(close::OK, goodbye.to_string())),
             Ok(Some(AgentToEncoderMsg::Head(report))) => {
@@ -139,7 +134,7 @@ impl Session {
     async fn pong(&mut self, Ping { id, .. }: Ping) -> Result<(), End> {
         let received_us = unix_us();
         let pong = EncoderToAgentMsg::Pong(Pong { id, received_us, sent_us: unix_us() });
-        write_control(&mut self.send, &pong, &self.context).await
+        self.transport.say(&pong, &self.context).await
     }
 
     /// Tells the agent what changed since it was last told. Changes that came in between are not: the newest of each
@@ -151,27 +146,27 @@ impl Session {
         if let Some((_, document)) = next.ring.as_ref().filter(|ring| Some(*ring) != self.told.ring.as_ref())
         {
             let ring = EncoderToAgentMsg::KeyRing { document: document.clone() };
-            write_control(&mut self.send, &ring, &self.context).await?;
+            self.transport.say(&ring, &self.context).await?;
         }
         for (channel, given) in &next.channels {
             let Some(wanted) = given.wanted(&camera) else { continue };
             let told = self.told.channels.get(channel).and_then(|given| given.wanted(&camera));
             if told.as_ref() != Some(&wanted) {
-                write_control(&mut self.send, &EncoderToAgentMsg::Wanted(wanted), &self.context).await?;
+                self.transport.say(&EncoderToAgentMsg::Wanted(wanted), &self.context).await?;
             }
         }
         self.told = next;
         Ok(())
     }
 
-    fn spawn(&mut self, (send, recv): (SendStream, quinn::RecvStream)) {
+    fn begin(&mut self, work: T::Work) {
         let draining = self.said_goodbye.is_some();
-        self.frames.spawn(stream::serve(send, recv, Arc::clone(&self.shared), draining));
+        self.frames.spawn(self.transport.serve(work, Arc::clone(&self.shared), draining));
     }
 
     async fn say_goodbye(&mut self) -> Result<(), End> {
         let goodbye = Goodbye::new(GoodbyeReason::Draining, "connect to another encoder");
-        write_control(&mut self.send, &EncoderToAgentMsg::Goodbye(goodbye), &self.context).await?;
+        self.transport.say(&EncoderToAgentMsg::Goodbye(goodbye), &self.context).await?;
         self.said_goodbye = Some(tokio::time::Instant::now());
         Ok(())
     }
@@ -181,14 +176,10 @@ impl Session {
         self.said_goodbye.filter(|_| self.frames.is_empty()).map(|said| said + self.context.timeouts.linger)
     }
 
-    /// Any datagram is a sign of life, an acknowledgement of a keep-alive too.
     fn listen(&mut self) {
-        let now = self.connection.stats();
-        if now.udp_rx.datagrams != self.moved.udp_rx.datagrams {
+        if self.transport.look(&self.context.metrics) {
             self.seat.heard(Instant::now());
         }
-        self.context.metrics.moved(&self.moved, &now);
-        self.moved = now;
     }
 }
 

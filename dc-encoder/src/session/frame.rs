@@ -1,8 +1,8 @@
-//! One frame stream: header, JPEG, reply.
+//! One frame: header, JPEG, reply; on a stream of its own, or among others on one connection.
 //!
 //! ```text
-//! header ─► checks ─► a place in flight, memory ─► JPEG, end ─► pipeline ─► outcome ─► reply, delivered
-//!    └─ no header in time: stream reset   └─ reset or stopped by the agent: frame cancelled, no reply
+//! read_header ─► Claim: checks, a place in flight, memory ─► JPEG ─► Received ─► pipeline ─► outcome ─► reply, delivered
+//!    └─ no header in time: stream reset        └─ reset or stopped by the agent: frame cancelled, no reply
 //! ```
 
 use std::fmt;
@@ -15,7 +15,9 @@ use protocol::{Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, Serve
 use quinn::{RecvStream, SendStream, VarInt};
 use shared::embedding::{EmbeddingError, to_wire};
 use shared::wire::{WireError, expect_end, expect_msg, read_exact_limited, write_msg};
+use tokio::io::AsyncRead;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::error::Elapsed;
 use tokio::time::{timeout, timeout_at};
 
 use super::Context;
@@ -35,7 +37,7 @@ pub(super) struct Shared {
     /// The camera's name.
     name: String,
     /// Frames between their header and their reply.
-    in_flight: Semaphore,
+    in_flight: Arc<Semaphore>,
     tally: Tally,
 }
 
@@ -50,7 +52,7 @@ struct Tally {
 
 impl Shared {
     pub(super) fn new(context: Arc<Context>, camera: CameraKey, name: &str) -> Self {
-        let in_flight = Semaphore::new(context.welcome.limits.max_in_flight.into());
+        let in_flight = Arc::new(Semaphore::new(context.welcome.limits.max_in_flight.into()));
         Self { context, camera, name: name.to_owned(), in_flight, tally: Tally::default() }
     }
 
@@ -62,11 +64,14 @@ impl Shared {
         &self.name
     }
 
-    fn count(&self, ending: &Ending) {
+    pub(super) fn count(&self, ending: &Ending) {
         let counter = match ending {
-            Ending::Reply(FrameReplyMsg::Answer(_)) => &self.tally.answered,
-            Ending::Reply(FrameReplyMsg::Dropped { .. }) => &self.tally.dropped,
-            Ending::Reply(FrameReplyMsg::Rejected { .. }) | Ending::Malformed(_) => &self.tally.rejected,
+            Ending::Reply(reply) => match **reply {
+                FrameReplyMsg::Answer(_) => &self.tally.answered,
+                FrameReplyMsg::Dropped { .. } => &self.tally.dropped,
+                FrameReplyMsg::Rejected { .. } => &self.tally.rejected,
+            },
+            Ending::Malformed(_) => &self.tally.rejected,
             Ending::Withdrawn | Ending::Silent => &self.tally.withdrawn,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -88,10 +93,10 @@ impl fmt::Display for Shared {
     }
 }
 
-/// How a frame stream ends.
-enum Ending {
+/// How a frame ends.
+pub(super) enum Ending {
     /// With a reply.
-    Reply(FrameReplyMsg),
+    Reply(Box<FrameReplyMsg>),
     /// Without: the agent withdrew the frame or went away.
     Withdrawn,
     /// Without: nobody knows which frame it was.
@@ -103,7 +108,7 @@ enum Ending {
 /// A frame that cannot reach the pipeline.
 impl From<FrameReplyMsg> for Ending {
     fn from(reply: FrameReplyMsg) -> Self {
-        Self::Reply(reply)
+        Self::Reply(Box::new(reply))
     }
 }
 
@@ -135,8 +140,8 @@ pub(super) async fn serve(
     let _ = recv.stop(stale);
     match ending {
         Ending::Reply(reply) => {
-            let (answered, start) = (matches!(reply, FrameReplyMsg::Answer(_)), Instant::now());
-            let delivered = deliver(&mut send, reply, shared.context.timeouts.reply).await;
+            let (answered, start) = (matches!(*reply, FrameReplyMsg::Answer(_)), Instant::now());
+            let delivered = deliver(&mut send, *reply, shared.context.timeouts.reply).await;
             if answered && delivered {
                 shared.context.metrics.delivered(start.elapsed());
             }
@@ -187,48 +192,118 @@ async fn answer(
     draining: bool,
     receive_by: tokio::time::Instant,
 ) -> Ending {
-    let context = &shared.context;
-    let header: FrameHeader = match timeout_at(receive_by, expect_msg(recv, MAX_FRAME_HEADER_BYTES)).await {
-        Ok(Ok(header)) => header,
-        Ok(Err(error)) if error.is_malformed() => {
-            return Ending::Malformed(Malformed(format!("a frame's header: {error}")));
-        }
-        Ok(Err(_)) => return Ending::Withdrawn,
-        Err(_) => return Ending::Silent,
+    let header = match read_header(recv, receive_by).await {
+        Ok(header) => header,
+        Err(ending) => return ending,
     };
-    let started = Instant::now();
     if draining {
-        return dropped(header.seq, DropReason::Draining, started).into();
+        return dropped(header.seq, DropReason::Draining, Instant::now()).into();
     }
-    if let Some(reply) = refuse(&header, context) {
-        return reply.into();
+    let len = header.jpeg_len;
+    let claim = match Claim::new(header, shared, receive_by).await {
+        Ok(claim) => claim,
+        Err(reply) => return reply.into(),
+    };
+    let body = timeout_at(receive_by, read_body(recv, len)).await;
+    match claim.filled(body, shared) {
+        Ok(received) => received.encoded(shared).await.into(),
+        Err(ending) => ending,
     }
-    // Both are bounds on memory; an agent within its limits gets the first at once.
-    let Ok(Ok(_place)) = timeout_at(receive_by, shared.in_flight.acquire()).await else {
-        return dropped(header.seq, DropReason::Overloaded, started).into();
-    };
-    let Ok(Some(memory)) = timeout_at(receive_by, reserve(context, header.jpeg_len)).await else {
-        return dropped(header.seq, DropReason::Overloaded, started).into();
-    };
-    let jpeg = match timeout_at(receive_by, read_body(recv, header.jpeg_len)).await {
-        Ok(Ok(jpeg)) => jpeg,
-        Ok(Err(error)) if error.is_malformed() => return cut_short(&header, &error).into(),
-        Ok(Err(_)) => return Ending::Withdrawn,
-        Err(_) => return too_slow(&header, context.timeouts.receive).into(),
-    };
-    let receive = started.elapsed();
-    context.metrics.jpeg(jpeg.len());
-    let deadline = started + useful_for(&header, context.timeouts.frame);
-    let frame = Frame {
-        camera: shared.camera,
-        seq: header.seq,
-        jpeg,
-        tokens: header.tokens.is_some(),
-        deadline,
-        memory: Some(memory),
-    };
-    let outcome = settle(context.pipeline.submit(frame), deadline, context).await;
-    reply(&header, receive, outcome, context).into()
+}
+
+/// The header, which must be here `by` then.
+pub(super) async fn read_header(
+    recv: &mut (impl AsyncRead + Unpin),
+    by: tokio::time::Instant,
+) -> Result<FrameHeader, Ending> {
+    match timeout_at(by, expect_msg(recv, MAX_FRAME_HEADER_BYTES)).await {
+        Ok(Ok(header)) => Ok(header),
+        Ok(Err(error)) if error.is_malformed() => {
+            Err(Ending::Malformed(Malformed(format!("a frame's header: {error}"))))
+        }
+        Ok(Err(_)) => Err(Ending::Withdrawn),
+        Err(_) => Err(Ending::Silent),
+    }
+}
+
+/// A frame that may come: its place in flight, and memory for its JPEG.
+pub(super) struct Claim {
+    header: FrameHeader,
+    started: Instant,
+    place: OwnedSemaphorePermit,
+    memory: OwnedSemaphorePermit,
+}
+
+impl Claim {
+    /// Both are bounds on memory; an agent within its limits gets the first at once.
+    pub(super) async fn new(
+        header: FrameHeader,
+        shared: &Shared,
+        by: tokio::time::Instant,
+    ) -> Result<Self, FrameReplyMsg> {
+        let (context, started) = (&shared.context, Instant::now());
+        if let Some(reply) = refuse(&header, context) {
+            return Err(reply);
+        }
+        let overloaded = || dropped(header.seq, DropReason::Overloaded, started);
+        let place = timeout_at(by, Arc::clone(&shared.in_flight).acquire_owned()).await;
+        let Ok(Ok(place)) = place else { return Err(overloaded()) };
+        let memory = timeout_at(by, reserve(context, header.jpeg_len)).await;
+        let Ok(Some(memory)) = memory else { return Err(overloaded()) };
+        Ok(Self { header, started, place, memory })
+    }
+
+    /// The frame, with what was read as its JPEG.
+    pub(super) fn filled(
+        self,
+        body: Result<Result<Vec<u8>, WireError>, Elapsed>,
+        shared: &Shared,
+    ) -> Result<Received, Ending> {
+        let Self { header, started, place, memory } = self;
+        let context = &shared.context;
+        let jpeg = match body {
+            Ok(Ok(jpeg)) => jpeg,
+            Ok(Err(error)) if error.is_malformed() => return Err(cut_short(&header, &error).into()),
+            Ok(Err(_)) => return Err(Ending::Withdrawn),
+            Err(_) => return Err(too_slow(&header, context.timeouts.receive).into()),
+        };
+        let receive = started.elapsed();
+        context.metrics.jpeg(jpeg.len());
+        let deadline = started + useful_for(&header, context.timeouts.frame);
+        let frame = Frame {
+            camera: shared.camera,
+            seq: header.seq,
+            jpeg,
+            tokens: header.tokens.is_some(),
+            deadline,
+            memory: Some(memory),
+        };
+        Ok(Received { header, frame, deadline, receive, _place: place })
+    }
+}
+
+/// A frame that is all here.
+pub(super) struct Received {
+    header: FrameHeader,
+    frame: Frame,
+    deadline: Instant,
+    /// From the header to the last byte.
+    receive: Duration,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Received {
+    /// What comes of it.
+    pub(super) async fn encoded(self, shared: &Shared) -> FrameReplyMsg {
+        let context = &shared.context;
+        let outcome = settle(context.pipeline.submit(self.frame), self.deadline, context).await;
+        reply(&self.header, self.receive, outcome, context)
+    }
+
+    /// It came after the server began to drain.
+    pub(super) fn too_late(self) -> FrameReplyMsg {
+        dropped(self.header.seq, DropReason::Draining, Instant::now())
+    }
 }
 
 /// What the header alone rules out, before anything is read or allocated.

@@ -14,12 +14,14 @@ use tokio::time::{timeout, timeout_at};
 use super::control::Session;
 use super::live::{Newcomer, Seat};
 use super::operator::Operator;
-use super::{Context, End, admit, write_control};
+use super::quic::Quic;
+use super::transport::Peer;
+use super::{Context, End, admit, frame, write_control};
 
 /// Who came.
 pub(super) enum Visitor {
     /// An agent that was admitted.
-    Agent(Box<Session>),
+    Agent(Box<Session<Quic>>),
     /// Someone who asks for what operators do, on this stream. Whether they may is told there.
     Operator(Operator, (SendStream, RecvStream)),
 }
@@ -38,7 +40,10 @@ pub(super) async fn greet(connection: &Connection, context: &Arc<Context>) -> Re
     }
     let mut reader = MsgReader::new(recv, MAX_CONTROL_BYTES);
     let seated = match timeout_at(by, read_hello(&mut reader)).await.map_err(late)? {
-        Ok(hello) => seat(connection, context, &identity, &hello).map(|seat| (hello, seat)),
+        Ok(hello) => {
+            let newcomer = Newcomer { instance: hello.instance, peer: Peer::Quic(connection.clone()) };
+            seat(newcomer, context, &identity, &hello).map(|seat| (hello, seat))
+        }
         Err(error) if error.is_connection_gone() => return Err(End::of_stream(&error)),
         Err(error) => Err(Refused::new(RefuseCode::Malformed, &error.to_string())),
     };
@@ -49,7 +54,9 @@ pub(super) async fn greet(connection: &Connection, context: &Arc<Context>) -> Re
             let _ = send.set_priority(i32::MAX);
             write_control(&mut send, &EncoderToAgentMsg::Welcome(context.welcome.clone()), context).await?;
             context.metrics.admitted();
-            let session = Session::new(connection, context, (send, reader), hello, (seat, identity));
+            let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key(), &hello.camera));
+            let quic = Quic::new(connection, send, reader);
+            let session = Session::new(quic, shared, hello, (seat, identity));
             Ok(Visitor::Agent(Box::new(session)))
         }
         Err(refused) => {
@@ -85,8 +92,8 @@ async fn read_hello(reader: &mut MsgReader) -> Result<Hello, WireError> {
 }
 
 /// Everything that can speak against a session, in the order a person would want to hear it.
-fn seat(
-    connection: &Connection,
+pub(super) fn seat(
+    newcomer: Newcomer,
     context: &Context,
     identity: &PeerIdentity,
     hello: &Hello,
@@ -97,7 +104,6 @@ fn seat(
     if *context.draining.borrow() {
         return Err(Refused::new(RefuseCode::Draining, "connect to another encoder"));
     }
-    let newcomer = Newcomer { instance: hello.instance, connection: connection.clone() };
     context.live.admit(&hello.camera, newcomer, Instant::now())
 }
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use protocol::{RefuseCode, Refused, close};
-use quinn::{Connection, VarInt};
 
 use super::admit::{Holder, Verdict, decide};
+use super::transport::Peer;
 use crate::batch::CameraKey;
 
 /// An agent that wants a seat.
@@ -16,7 +16,7 @@ pub(super) struct Newcomer {
     /// Its process.
     pub(super) instance: u64,
     /// Its connection, closed when another takes the seat.
-    pub(super) connection: Connection,
+    pub(super) peer: Peer,
 }
 
 /// The table of connected cameras. Clones share it.
@@ -37,7 +37,7 @@ struct Table {
 struct Taken {
     key: CameraKey,
     instance: u64,
-    connection: Connection,
+    peer: Peer,
     heard: Instant,
 }
 
@@ -61,7 +61,7 @@ impl Live {
         let holder = table.seats.get(camera).map(|taken| Holder {
             instance: taken.instance,
             heard: taken.heard,
-            address: taken.connection.remote_address(),
+            address: taken.peer.address(),
         });
         match decide(holder.as_ref(), newcomer.instance, now, self.silence) {
             Verdict::Refuse(refused) => return Err(refused),
@@ -73,11 +73,11 @@ impl Live {
         }
         let key = CameraKey(table.next_key);
         table.next_key += 1;
-        let Newcomer { instance, connection } = newcomer;
-        let why = format!("{} connected as the same camera", connection.remote_address());
-        let taken = Taken { key, instance, connection, heard: now };
+        let Newcomer { instance, peer } = newcomer;
+        let why = format!("{} connected as the same camera", peer.address());
+        let taken = Taken { key, instance, peer, heard: now };
         if let Some(old) = table.seats.insert(camera.to_owned(), taken) {
-            old.connection.close(VarInt::from_u32(close::REPLACED), why.as_bytes());
+            old.peer.close(close::REPLACED, &why);
         }
         Ok(Seat { live: self.clone(), camera: camera.to_owned(), key })
     }

@@ -34,7 +34,10 @@ mod frame;
 mod greet;
 mod live;
 mod operator;
+mod quic;
 mod stream;
+pub(crate) mod tcp;
+mod transport;
 
 pub(crate) use live::Live;
 

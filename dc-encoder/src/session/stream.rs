@@ -5,6 +5,7 @@ use std::sync::Arc;
 use protocol::StreamKind;
 use quinn::{RecvStream, SendStream};
 use shared::wire::{WireError, read_exact_limited};
+use tokio::io::AsyncRead;
 use tokio::time::{Instant, timeout_at};
 
 use super::frame::{self, Malformed};
@@ -36,7 +37,7 @@ pub(super) async fn serve(
     }
 }
 
-pub(super) async fn read_kind(recv: &mut RecvStream) -> Result<StreamKind, WireError> {
+pub(super) async fn read_kind(recv: &mut (impl AsyncRead + Unpin)) -> Result<StreamKind, WireError> {
     let kind = read_exact_limited(recv, 1, 1).await?;
     Ok(StreamKind::try_from(kind[0])?)
 }

@@ -23,4 +23,5 @@ mod serve_metrics;
 mod serve_registry;
 mod serve_sessions;
 mod serve_support;
+mod serve_tcp;
 mod wgpu;

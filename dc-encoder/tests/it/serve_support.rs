@@ -54,6 +54,10 @@ impl Pki {
         self.0.dir()
     }
 
+    pub fn authority(&self) -> &Authority {
+        &self.0
+    }
+
     pub fn camera(&self, name: &str, serial: u8) -> PathBuf {
         self.issue(&Leaf::camera(name, serial, ALWAYS))
     }

@@ -39,7 +39,7 @@ pub(super) async fn check(
 
 fn greeted(server: &ServerAddr, session: &Session) -> Vec<Item> {
     let welcome = session.welcome();
-    let rtt = session.connection().rtt().as_secs_f64() * 1e3;
+    let rtt = session.round_trip().as_secs_f64() * 1e3;
     let link = format!("{}, round trip {rtt:.1} ms", welcome.server);
     let name = format!("encoder {server}");
     let grid = welcome.grid.map_or_else(String::new, |grid| format!(", {}x{} tokens", grid.rows, grid.cols));

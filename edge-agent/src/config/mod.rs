@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::metrics::Endpoint;
 
-pub use settings::{Format, Invalid, Output, Problem, ServerAddr, Settings};
+pub use settings::{Format, Invalid, Output, Problem, ServerAddr, Settings, Transport};
 
 /// A configuration file with every key, its default and what it means. Kept true by a test.
 pub const EXAMPLE: &str = r#"# edge-agent configuration. Every key can also be a flag (--camera …) or an environment variable (FTH_CAMERA …);
@@ -44,6 +44,7 @@ max_height = 576                      # pixels
 quality = 80                          # JPEG quality, 1 to 100
 chroma = "420"                        # chroma subsampling: 420, 422 or 444
 passthrough = true                    # a JPEG frame that is already small enough is sent untouched
+congestion = "cubic"                  # how fast to send: cubic, or bbr where packets get lost; default: cubic, over TCP the system's
 "#;
 
 /// What a person asked for, from any layer; every key optional. See [`EXAMPLE`].
@@ -59,7 +60,8 @@ pub struct Config {
     #[arg(long, env = "FTH_SOURCE", value_name = "URI", hide_env_values = true)]
     pub source: Option<String>,
 
-    /// Encoder(s) to ask, in this order; separate with commas or repeat
+    /// Encoder(s) to ask, in this order; separate with commas or repeat. tcp://HOST:PORT asks over TCP, where UDP is
+    /// blocked
     #[arg(long = "server", env = "FTH_SERVERS", value_name = "HOST:PORT", value_delimiter = ',')]
     pub servers: Option<Vec<String>>,
 
@@ -155,6 +157,10 @@ pub struct UplinkConfig {
     /// Send JPEG frames that are small enough untouched: true or false [default: true]
     #[arg(long = "passthrough", env = "FTH_UPLINK_PASSTHROUGH", value_name = "BOOL")]
     pub passthrough: Option<bool>,
+    /// How fast to send: cubic, or bbr, which does not slow down where packets get lost [default: cubic; over TCP what
+    /// the system does]
+    #[arg(long = "congestion", env = "FTH_UPLINK_CONGESTION", value_name = "RULE")]
+    pub congestion: Option<String>,
 }
 
 impl Config {
@@ -189,6 +195,7 @@ impl Config {
                 quality: self.uplink.quality.or(below.uplink.quality),
                 chroma: self.uplink.chroma.or(below.uplink.chroma),
                 passthrough: self.uplink.passthrough.or(below.uplink.passthrough),
+                congestion: self.uplink.congestion.or(below.uplink.congestion),
             },
             embedding: self.embedding.or(below.embedding),
             deadline: self.deadline.or(below.deadline),
@@ -223,6 +230,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use shared::tls::Congestion;
+
     use super::*;
 
     #[test]
@@ -251,6 +260,7 @@ mod tests {
         assert_eq!(settings.allow_unsigned, defaults.allow_unsigned);
         assert_eq!(settings.head_budget, defaults.head_budget);
         assert_eq!(settings.embedding, defaults.embedding);
+        assert_eq!(settings.congestion, Some(Congestion::Cubic));
         assert_eq!((settings.output, settings.format), (defaults.output, defaults.format));
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use protocol::Encoding;
 use shared::metrics::Endpoint;
-use shared::tls::Identity;
+use shared::tls::{Congestion, Identity};
 use shared::uplink::Uplink;
 
 use super::values::{self, Wrong};
@@ -45,6 +45,8 @@ pub struct Settings {
     pub fps: Option<f64>,
     /// What happens to a frame before it is sent.
     pub uplink: Uplink,
+    /// How fast frames are sent; `None`: QUIC by its default, TCP by the system's.
+    pub congestion: Option<Congestion>,
     /// Encoding of embeddings on the wire.
     pub embedding: Encoding,
     /// A frame not answered by then is dropped; `None`: by the kind of source.
@@ -83,22 +85,38 @@ pub enum Format {
     Text,
 }
 
-/// An encoder's address as written: `host:port` or `[v6]:port`. The host is also the name its certificate must
-/// carry.
+/// An encoder's address as written: `host:port` or `[v6]:port`, over TCP with `tcp://` before it. The host is also the name
+/// its certificate must carry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ServerAddr {
+    /// Over what it is asked.
+    pub transport: Transport,
     /// Host name or address, without brackets.
     pub host: String,
-    /// UDP port.
+    /// UDP or TCP port.
     pub port: u16,
 }
 
+/// What carries frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// A stream for each frame.
+    Quic,
+    /// One message after another.
+    Tcp,
+}
+
+/// Before an address that is asked over TCP.
+const TCP: &str = "tcp://";
+
 impl fmt::Display for ServerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
+        let Self { transport, host, port } = self;
+        let scheme = if *transport == Transport::Tcp { TCP } else { "" };
+        if host.contains(':') {
+            write!(f, "{scheme}[{host}]:{port}")
         } else {
-            write!(f, "{}:{}", self.host, self.port)
+            write!(f, "{scheme}{host}:{port}")
         }
     }
 }
@@ -107,6 +125,10 @@ impl FromStr for ServerAddr {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (transport, text) = match text.strip_prefix(TCP) {
+            Some(rest) => (Transport::Tcp, rest),
+            None => (Transport::Quic, text),
+        };
         if text.contains("://") {
             return Err("is a URL");
         }
@@ -120,7 +142,7 @@ impl FromStr for ServerAddr {
         if host.is_empty() || host.contains(char::is_whitespace) {
             return Err("has no valid host");
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { transport, host: host.to_owned(), port })
     }
 }
 
@@ -161,6 +183,11 @@ impl Settings {
             release_root: config.release_root,
             head_budget: config.head_budget.unwrap_or(USUAL_BUDGET),
             fps: check.optional("fps", config.fps, values::fps),
+            congestion: check.optional(
+                "uplink.congestion",
+                config.uplink.congestion.clone(),
+                values::congestion,
+            ),
             uplink: check.uplink(config.uplink),
             embedding: check
                 .optional("embedding", config.embedding, values::encoding)
@@ -320,6 +347,7 @@ mod tests {
         assert_eq!(problem(|c| c.fps = Some(f64::NAN)).key, "fps");
         assert_eq!(problem(|c| c.camera = Some("a b".into())).value, "\"a b\"");
         assert_eq!(problem(|c| c.embedding = Some("f8".into())).remedy, "use f32, f16 or int8");
+        assert_eq!(problem(|c| c.uplink.congestion = Some("reno".into())).remedy, "use cubic or bbr");
         assert_eq!(problem(|c| c.uplink.quality = Some(0)).key, "uplink.quality");
         assert_eq!(problem(|c| c.uplink.chroma = Some("411".into())).key, "uplink.chroma");
         assert_eq!(problem(|c| c.uplink.max_width = Some(4)).key, "uplink.max_width");
@@ -333,9 +361,10 @@ mod tests {
 
     #[test]
     fn server_addresses() {
-        for text in ["encoder:4433", "10.0.0.1:1", "[::1]:65535"] {
+        for text in ["encoder:4433", "10.0.0.1:1", "[::1]:65535", "tcp://encoder:443", "tcp://[::1]:1"] {
             assert_eq!(text.parse::<ServerAddr>().map(|a| a.to_string()).as_deref(), Ok(text));
         }
+        assert_eq!("tcp://a:1".parse::<ServerAddr>().unwrap().transport, Transport::Tcp);
         for text in ["encoder", "::1:4433", "[::1:4433", ":4433", "h:0", "h:70000", "https://h:1", "a b:1"] {
             assert!(text.parse::<ServerAddr>().is_err(), "{text}");
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use protocol::Encoding;
+use shared::tls::Congestion;
 use shared::uplink::Chroma;
 
 use super::Format;
@@ -45,6 +46,10 @@ pub(super) fn fps(fps: f64) -> Result<f64, Wrong> {
 
 pub(super) fn encoding(name: String) -> Result<Encoding, Wrong> {
     name.parse().or_else(|_| wrong("not an encoding", "use f32, f16 or int8"))
+}
+
+pub(super) fn congestion(name: String) -> Result<Congestion, Wrong> {
+    name.parse().or_else(|remedy| wrong("not a congestion control", remedy))
 }
 
 pub(super) fn deadline(time: Duration) -> Result<Duration, Wrong> {

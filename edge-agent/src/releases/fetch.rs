@@ -16,7 +16,7 @@ use super::gate::{Gate, Origin};
 use super::state::Until;
 use super::store::Store;
 use super::vet::Fault;
-use crate::uplink::session::Session;
+use crate::uplink::session::{Connection, Session};
 
 /// Frames have priorities from 0 up.
 const BEHIND_FRAMES: i32 = -1;
@@ -136,7 +136,11 @@ impl Fetch {
 
     /// Opens a stream and sends the request; the reply, and what follows it.
     async fn ask(&self, request: FetchRequest) -> Result<(FetchReplyMsg, RecvStream), NotFetched> {
-        let (mut send, mut recv) = self.session.connection().open_bi().await.map_err(WireError::from)?;
+        let Connection::Quic(connection) = self.session.connection() else {
+            let words = "releases do not travel over TCP: name an encoder without tcp:// first".to_owned();
+            return Err(NotFetched::Fault(Fault::new(words, Until::Connection)));
+        };
+        let (mut send, mut recv) = connection.open_bi().await.map_err(WireError::from)?;
         // The stream is new, so its priority can be set.
         let _ = send.set_priority(BEHIND_FRAMES);
         send.write_all(&[StreamKind::Fetch as u8]).await.map_err(WireError::from)?;

@@ -77,7 +77,7 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     let (releases, port) = opened.start(&settings, &camera, Arc::clone(&heads))?.unzip();
     announce(&settings, &heads.current());
     let greeting = Greeting { instance: rand::random(), camera: camera.clone() };
-    let dialer = Dialer::new(&settings.identity, identity, greeting)?;
+    let dialer = Dialer::new(&settings.identity, identity, greeting)?.with_congestion(settings.congestion);
 
     let overflow = if pacing == Pacing::Lossless { Overflow::Wait } else { Overflow::Discard };
     let (sink, writer) = sinks::start(&settings.output, settings.format, overflow)?;

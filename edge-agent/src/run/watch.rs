@@ -41,7 +41,7 @@ pub struct Asked {
     pub address: String,
     /// Its version and model.
     pub model: String,
-    /// The connection's round trip, as QUIC measures it.
+    /// The connection's round trip.
     pub round_trip: Duration,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn asked(link: &State) -> Result<Asked, Arc<str>> {
         State::Up(session) => Ok(Asked {
             address: session.server().to_owned(),
             model: format!("{}, {}", session.welcome().server, session.welcome().model),
-            round_trip: session.connection().rtt(),
+            round_trip: session.round_trip(),
         }),
         State::Down(words) | State::Hopeless(words) => Err(Arc::clone(words)),
     }

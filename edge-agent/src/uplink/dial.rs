@@ -1,27 +1,32 @@
 //! From an encoder's name to a session.
 //!
 //! ```text
-//! resolve ─► QUIC handshake (mutual TLS) ─► control stream: Hello ─► Welcome ─► Session
+//! resolve ─► handshake of QUIC or TCP (mutual TLS) ─► Hello ─► Welcome ─► Session
 //!     └───────────────┴──────────────────────────────────────────┴─► Failure: words, and how it may heal
 //! ```
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::limits::MAX_CONTROL_BYTES;
 use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Hello, SpaceId, StreamKind, Welcome, close};
 use quinn::{Endpoint, VarInt};
+use rustls::pki_types::ServerName;
 use rustls::time_provider::TimeProvider;
-use shared::tls::{self, Identity, PeerIdentity};
-use shared::wire::{MsgReader, WireError, write_msg};
+use shared::tls::{self, Congestion, Identity, PeerError, PeerIdentity, TlsError};
+use shared::wire::{MsgReader, WireError};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::failure::{Failure, Heals, by_person, diagnosed, never, refusal, soon};
-use super::session::{Connected, Control, Session, context};
-use crate::config::ServerAddr;
+use super::session::{Connected, Connection, Control, Session, context};
+use super::tcp;
+use crate::config::{ServerAddr, Transport};
 
 /// A name server that has not answered by then will be asked again.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(3);
@@ -52,6 +57,7 @@ pub struct Dialer {
     /// Read again after a failure that new files could heal, and when it has expired.
     identity: Option<Identity>,
     clock: Arc<dyn TimeProvider>,
+    congestion: Option<Congestion>,
 }
 
 impl Dialer {
@@ -68,7 +74,13 @@ impl Dialer {
                 never(format!("cannot open a UDP socket: {error}; check the system's limits"))
             })?;
         let (folder, identity, clock) = (folder.to_owned(), Some(identity), tls::system_time());
-        Ok(Self { endpoint, folder, greeting, identity, clock })
+        Ok(Self { endpoint, folder, greeting, identity, clock, congestion: None })
+    }
+
+    /// Sends by this rule; `None`: QUIC by its default, TCP by the system's.
+    #[must_use]
+    pub fn with_congestion(self, congestion: Option<Congestion>) -> Self {
+        Self { congestion, ..self }
     }
 
     /// Holds certificates against another clock than the machine's.
@@ -96,8 +108,7 @@ impl Dialer {
         let hello = self.hello(spaces);
         let peer = server.to_string();
         let result = async {
-            let connection = self.connect(server, &identity, &peer).await?;
-            let encoder = PeerIdentity::of(&connection).map_err(|e| by_person(format!("{peer}: {e}")))?;
+            let (connection, encoder) = self.connect(server, &identity, &peer).await?;
             let (server, clock) = (peer.clone(), Arc::clone(&self.clock));
             let connected = Connected { server, connection, identity: identity.clone(), encoder, clock };
             let (welcome, control) =
@@ -140,14 +151,12 @@ impl Dialer {
         server: &ServerAddr,
         identity: &Identity,
         peer: &str,
-    ) -> Result<quinn::Connection, Failure> {
-        let config = tls::client_config(identity, Some(Arc::clone(&self.clock)))
-            .map_err(|e| by_person(format!("identity: {e}")))?;
+    ) -> Result<(Connection, PeerIdentity), Failure> {
+        let via = self.via(server.transport, identity).map_err(|e| by_person(format!("identity: {e}")))?;
         let mut attempts = JoinSet::new();
         for (index, address) in (0..).zip(resolve(server).await?) {
             let call = Call {
-                endpoint: self.endpoint.clone(),
-                config: config.clone(),
+                via: via.clone(),
                 address,
                 host: server.host.clone(),
                 peer: peer.to_owned(),
@@ -170,12 +179,33 @@ impl Dialer {
         }
         Err(worst)
     }
+
+    fn via(&self, transport: Transport, identity: &Identity) -> Result<Via, TlsError> {
+        let clock = Some(Arc::clone(&self.clock));
+        Ok(match transport {
+            Transport::Quic => {
+                let mut config = tls::client_config(identity, clock)?;
+                config.transport_config(tls::client_transport(self.congestion.unwrap_or_default()));
+                Via::Quic(self.endpoint.clone(), config)
+            }
+            Transport::Tcp => {
+                let config = tls::client_tcp(identity, clock)?;
+                Via::Tcp(TlsConnector::from(Arc::new(config)), self.congestion)
+            }
+        })
+    }
+}
+
+/// What connects.
+#[derive(Clone)]
+enum Via {
+    Quic(Endpoint, quinn::ClientConfig),
+    Tcp(TlsConnector, Option<Congestion>),
 }
 
 /// One attempt at one address.
 struct Call {
-    endpoint: Endpoint,
-    config: quinn::ClientConfig,
+    via: Via,
     address: SocketAddr,
     host: String,
     peer: String,
@@ -184,23 +214,71 @@ struct Call {
 }
 
 impl Call {
-    async fn connect(self) -> Result<quinn::Connection, Failure> {
-        let Self { endpoint, config, address, host, peer, identity, clock } = self;
-        let context = || context(&identity, &peer, &*clock);
-        let connecting = endpoint
-            .connect_with(config, address, &host)
-            .map_err(|error| diagnosed(tls::diagnose(&error, &context())))?;
-        match timeout(CONNECT_WITHIN, connecting).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(diagnosed(tls::diagnose(&error, &context()))),
-            Err(_) => Err(soon(format!(
+    async fn connect(self) -> Result<(Connection, PeerIdentity), Failure> {
+        let Self { via, address, peer, .. } = &self;
+        let (connecting, dropped): (Connecting<'_>, _) = match via.clone() {
+            Via::Quic(endpoint, config) => (Box::pin(self.quic(endpoint, config)), "UDP"),
+            Via::Tcp(connector, congestion) => (Box::pin(self.tcp(connector, congestion)), "TCP"),
+        };
+        timeout(CONNECT_WITHIN, connecting).await.unwrap_or_else(|_| {
+            Err(soon(format!(
                 "no answer from {peer} ({address}) for {} s. Check that the encoder runs, that address and port \
-                 are right, and that no firewall drops UDP",
+                 are right, and that no firewall drops {dropped}",
                 CONNECT_WITHIN.as_secs()
-            ))),
-        }
+            )))
+        })
+    }
+
+    async fn quic(
+        &self,
+        endpoint: Endpoint,
+        config: quinn::ClientConfig,
+    ) -> Result<(Connection, PeerIdentity), Failure> {
+        let connecting = endpoint
+            .connect_with(config, self.address, &self.host)
+            .map_err(|error| diagnosed(tls::diagnose(&error, &self.context())))?;
+        let connection =
+            connecting.await.map_err(|error| diagnosed(tls::diagnose(&error, &self.context())))?;
+        let encoder = self.encoder(PeerIdentity::of(&connection))?;
+        Ok((Connection::Quic(connection), encoder))
+    }
+
+    async fn tcp(
+        &self,
+        connector: TlsConnector,
+        congestion: Option<Congestion>,
+    ) -> Result<(Connection, PeerIdentity), Failure> {
+        let Self { address, host, peer, .. } = self;
+        let refused = |error: io::Error| {
+            soon(format!(
+                "cannot connect to {peer} ({address}): {error}. Check that the encoder listens on TCP (dc-encoder \
+                 serve --tcp), and that address and port are right"
+            ))
+        };
+        let (stream, round_trip) = tcp::open(*address, congestion).await.map_err(refused)?;
+        let name = ServerName::try_from(host.clone()).map_err(|_| {
+            by_person(format!(
+                "{host:?} is neither a host name nor an IP address. Write the encoder as HOST:PORT"
+            ))
+        })?;
+        let stream = connector.connect(name, stream).await.map_err(|error| match tls::tls_error(&error) {
+            Some(error) => diagnosed(tls::diagnose(error, &self.context())),
+            None => refused(error),
+        })?;
+        let encoder = self.encoder(PeerIdentity::of_tls(stream.get_ref().1))?;
+        Ok((Connection::Tcp(tcp::Connection::start(stream, round_trip)), encoder))
+    }
+
+    fn encoder(&self, identity: Result<PeerIdentity, PeerError>) -> Result<PeerIdentity, Failure> {
+        identity.map_err(|error| by_person(format!("{}: {error}", self.peer)))
+    }
+
+    fn context(&self) -> tls::Context<'_> {
+        context(&self.identity, &self.peer, &*self.clock)
     }
 }
+
+type Connecting<'a> = Pin<Box<dyn Future<Output = Result<(Connection, PeerIdentity), Failure>> + Send + 'a>>;
 
 async fn resolve(server: &ServerAddr) -> Result<Vec<SocketAddr>, Failure> {
     let host = &server.host;
@@ -215,22 +293,14 @@ async fn resolve(server: &ServerAddr) -> Result<Vec<SocketAddr>, Failure> {
 
 /// Says hello and reads the answer.
 async fn greet(connected: &Connected, hello: AgentToEncoderMsg) -> Result<(Welcome, Control), Failure> {
-    let Connected { server: peer, connection, .. } = connected;
-    let failed = |error: WireError| match connection.close_reason() {
-        Some(reason) => connected.diagnosed(&reason),
-        None => soon(format!("{peer} broke off the greeting: {error}")),
+    let peer = &connected.server;
+    let failed = |error: WireError| {
+        connected.failure().unwrap_or_else(|| soon(format!("{peer} broke off the greeting: {error}")))
     };
-    let (mut send, recv) = connection.open_bi().await.map_err(|error| failed(error.into()))?;
-    // The stream is new, so its priority can be set.
-    let _ = send.set_priority(i32::MAX);
-    let mut reader = MsgReader::new(recv, MAX_CONTROL_BYTES);
-    let said = async {
-        send.write_all(&[StreamKind::Control as u8]).await?;
-        write_msg(&mut send, &hello, MAX_CONTROL_BYTES).await
-    };
+    let mut control = control(&connected.connection).await.map_err(failed)?;
     // A refusal may have arrived although the connection then closed under the writing.
-    let said: Result<(), WireError> = said.await;
-    match reader.next::<EncoderToAgentMsg>().await {
+    let said = control.say(&hello).await;
+    match control.next().await {
         Ok(Some(EncoderToAgentMsg::Welcome(welcome))) if welcome.version != protocol::VERSION => {
             Err(never(format!(
                 "{peer} speaks protocol version {}, this agent speaks {}. Update the older one",
@@ -238,7 +308,7 @@ async fn greet(connected: &Connected, hello: AgentToEncoderMsg) -> Result<(Welco
                 protocol::VERSION
             )))
         }
-        Ok(Some(EncoderToAgentMsg::Welcome(welcome))) => Ok((welcome, Control { send, reader })),
+        Ok(Some(EncoderToAgentMsg::Welcome(welcome))) => Ok((welcome, control)),
         Ok(Some(EncoderToAgentMsg::Refused(refused))) => Err(refusal(peer, &refused)),
         Ok(Some(EncoderToAgentMsg::Goodbye(goodbye))) => Err(soon(format!("{peer} said goodbye: {goodbye}"))),
         Ok(
@@ -248,5 +318,22 @@ async fn greet(connected: &Connected, hello: AgentToEncoderMsg) -> Result<(Welco
             | None,
         ) => Err(soon(format!("{peer} did not greet. Check that the port belongs to a dc-encoder"))),
         Err(error) => Err(failed(said.err().filter(|_| !error.is_connection_gone()).unwrap_or(error))),
+    }
+}
+
+/// Opens the control stream, or takes what there is instead.
+async fn control(connection: &Connection) -> Result<Control, WireError> {
+    match connection {
+        Connection::Quic(connection) => {
+            let (mut send, recv) = connection.open_bi().await?;
+            // The stream is new, so its priority can be set.
+            let _ = send.set_priority(i32::MAX);
+            send.write_all(&[StreamKind::Control as u8]).await?;
+            Ok(Control::Quic { send, reader: MsgReader::new(recv, MAX_CONTROL_BYTES) })
+        }
+        Connection::Tcp(connection) => {
+            let messages = connection.control().ok_or(WireError::AlreadyClosed)?;
+            Ok(Control::Tcp { connection: connection.clone(), messages })
+        }
     }
 }

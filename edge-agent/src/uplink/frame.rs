@@ -1,4 +1,4 @@
-//! One frame, one stream: send it, read the embedding, cancel it when it goes stale.
+//! One frame, one stream: send it, read the embedding, cancel it when it goes stale. Over TCP, the same among others.
 //!
 //! ```text
 //! open ─► kind, header, JPEG, end ══► (encoder) ══► reply ─► Embedding
@@ -17,7 +17,7 @@ use quinn::{RecvStream, SendStream, VarInt};
 use shared::embedding::from_wire;
 use shared::wire::WireError;
 
-use super::session::Session;
+use super::session::{Connection, Session};
 use crate::heads::Embedding;
 use crate::ledger::Dropped;
 
@@ -90,37 +90,53 @@ fn within_limits(frame: &Outgoing, welcome: &Welcome) -> Result<(), Dropped> {
 }
 
 async fn talk(session: &Session, frame: &Outgoing) -> Result<Incoming, Dropped> {
-    let lost = |error: WireError| session.dropped_by(error);
     let start = Instant::now();
-    let (send, recv) = session.connection().open_bi().await.map_err(|error| lost(error.into()))?;
+    let shape = Shape::of(frame, session.welcome());
+    let exchanged = match session.connection() {
+        Connection::Quic(connection) => over_quic(connection, frame, &shape).await,
+        Connection::Tcp(connection) => match head(frame, &shape) {
+            Ok(head) => connection.exchange(frame.seq, head, frame.jpeg.clone()).await,
+            Err(error) => Err(error),
+        },
+    };
+    let (sent, (message, first_byte)) = exchanged.map_err(|error| session.dropped_by(error))?;
+    let answer = expect_answer(message, frame.seq)?;
+    let embedding = shape.numbers(&answer).map_err(Dropped::BadReply)?;
+    let spent = Spent { total: start.elapsed(), send: sent - start, reply: first_byte.elapsed() };
+    let network = spent.network(&answer.timings);
+    Ok(Incoming { embedding, send: spent.send, reply: spent.reply, network, encoder: answer.timings })
+}
+
+/// When all was sent, the reply, and when that began to arrive.
+type Exchanged = (Instant, (FrameReplyMsg, Instant));
+
+async fn over_quic(
+    connection: &quinn::Connection,
+    frame: &Outgoing,
+    shape: &Shape<'_>,
+) -> Result<Exchanged, WireError> {
+    let (send, recv) = connection.open_bi().await?;
     let mut stream = FrameStream { send, recv, done: false };
     // The stream is new, so its priority can be set.
     let _ = stream.send.set_priority(priority(frame.seq));
-
-    let shape = Shape::of(frame, session.welcome());
-    let (sent, (message, first_byte)) = converse(&mut stream, frame, &shape, start).await.map_err(lost)?;
+    let exchanged = converse(&mut stream, frame, shape).await?;
     stream.done = true;
-    let answer = expect_answer(message, frame.seq)?;
-    let embedding = shape.numbers(&answer).map_err(Dropped::BadReply)?;
-    let spent = Spent { total: start.elapsed(), send: sent, reply: first_byte.elapsed() };
-    let network = spent.network(&answer.timings);
-    Ok(Incoming { embedding, send: sent, reply: spent.reply, network, encoder: answer.timings })
+    Ok(exchanged)
 }
 
-/// Writes the frame and reads its reply; how long the writing took, the reply, and when its first byte came.
+/// Writes the frame and reads its reply.
 async fn converse(
     FrameStream { send, recv, .. }: &mut FrameStream,
     frame: &Outgoing,
     shape: &Shape<'_>,
-    start: Instant,
-) -> Result<(Duration, (FrameReplyMsg, Instant)), WireError> {
+) -> Result<Exchanged, WireError> {
     let mut reply = std::pin::pin!(read_reply(recv, shape.limit));
     // An encoder may reply (refuse) before it read everything: its reply counts, not the stopped writing.
     tokio::select! {
         biased;
-        early = &mut reply => Ok((start.elapsed(), early?)),
+        early = &mut reply => Ok((Instant::now(), early?)),
         written = write_frame(send, frame, shape) => {
-            let sent = start.elapsed();
+            let sent = Instant::now();
             match written {
                 Ok(()) | Err(WireError::Stopped { .. }) => Ok((sent, reply.await?)),
                 Err(error) => Err(error),
@@ -183,7 +199,8 @@ impl<'a> Shape<'a> {
     }
 }
 
-async fn write_frame(send: &mut SendStream, frame: &Outgoing, shape: &Shape<'_>) -> Result<(), WireError> {
+/// What comes before the JPEG.
+fn head(frame: &Outgoing, shape: &Shape<'_>) -> Result<Vec<u8>, WireError> {
     let left = frame.deadline.saturating_duration_since(Instant::now()).as_millis();
     let header = FrameHeader {
         seq: frame.seq,
@@ -194,9 +211,14 @@ async fn write_frame(send: &mut SendStream, frame: &Outgoing, shape: &Shape<'_>)
         embedding: frame.embedding,
         tokens: shape.tokens,
     };
-    let mut start = vec![StreamKind::Frame as u8];
-    start.extend(codec::encode(&header, MAX_FRAME_HEADER_BYTES)?);
-    send.write_all_chunks(&mut [start.into(), frame.jpeg.clone()]).await?;
+    let mut head = vec![StreamKind::Frame as u8];
+    head.extend(codec::encode(&header, MAX_FRAME_HEADER_BYTES)?);
+    Ok(head)
+}
+
+async fn write_frame(send: &mut SendStream, frame: &Outgoing, shape: &Shape<'_>) -> Result<(), WireError> {
+    let head = head(frame, shape)?;
+    send.write_all_chunks(&mut [head.into(), frame.jpeg.clone()]).await?;
     // Already reset is the only error, and then nobody waits for the end.
     let _ = send.finish();
     Ok(())

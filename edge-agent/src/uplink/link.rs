@@ -11,12 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use protocol::limits::MAX_CONTROL_BYTES;
 use protocol::{
     AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, HeadReport, Ping, SpaceId, close,
 };
 use rand::Rng;
-use shared::wire::{WireError, write_msg};
+use shared::wire::WireError;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -226,17 +225,20 @@ async fn accompany(
 ) -> Ended {
     let mut ticks = interval(PING_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard = Instant::now();
+    let (mut heard, mut asked) = (Instant::now(), Instant::now());
     let mut id = 0;
     let mut expired = std::pin::pin!(session.expired());
     loop {
         tokio::select! {
             _ = &mut *stop => return Ended::Stopped(control),
             failure = &mut expired => return Ended::Lost(failure),
-            message = control.reader.next::<EncoderToAgentMsg>() => match message {
+            message = control.next() => match message {
                 Ok(Some(EncoderToAgentMsg::Pong(pong))) => {
                     heard = Instant::now();
-                    tracing::debug!(id = pong.id, rtt = ?session.connection().rtt(), "pong");
+                    if pong.id == id {
+                        session.took(asked.elapsed());
+                    }
+                    tracing::debug!(id = pong.id, rtt = ?session.round_trip(), "pong");
                 }
                 Ok(Some(EncoderToAgentMsg::KeyRing { document })) => {
                     heard = Instant::now();
@@ -251,7 +253,7 @@ async fn accompany(
             },
             report = next_report(releases) => {
                 let report = AgentToEncoderMsg::Head(report);
-                if let Err(error) = write_msg(&mut control.send, &report, MAX_CONTROL_BYTES).await {
+                if let Err(error) = control.say(&report).await {
                     return Ended::Lost(broken(session, Err(error)));
                 }
             }
@@ -262,8 +264,9 @@ async fn accompany(
                     return Ended::Lost(Failure::new(words, Heals::Soon));
                 }
                 id += 1;
+                asked = Instant::now();
                 let ping = AgentToEncoderMsg::Ping(Ping { id, sent_us: wall_clock_us() });
-                if let Err(error) = write_msg(&mut control.send, &ping, MAX_CONTROL_BYTES).await {
+                if let Err(error) = control.say(&ping).await {
                     return Ended::Lost(broken(session, Err(error)));
                 }
             }
@@ -314,8 +317,8 @@ fn said_goodbye(session: &Session, goodbye: &Goodbye, control: Control) -> Ended
 
 /// The control stream brought something other than a pong or a farewell.
 fn broken(session: &Session, message: Result<Option<EncoderToAgentMsg>, WireError>) -> Failure {
-    if let Some(reason) = session.connection().close_reason() {
-        return session.why_lost(&reason);
+    if let Some(failure) = session.why_lost() {
+        return failure;
     }
     let what = match message {
         Ok(None) => "it ended the control stream".to_owned(),
@@ -331,7 +334,7 @@ fn broken(session: &Session, message: Result<Option<EncoderToAgentMsg>, WireErro
 async fn drain(session: Session, control: Control) {
     tokio::select! {
         _ = timeout(DRAIN_WITHIN, session.drained()) => {}
-        _ = session.connection().closed() => {}
+        () = session.closed() => {}
     }
     farewell(control).await;
     session.end(close::OK, "the agent moved on to another encoder");
@@ -339,11 +342,13 @@ async fn drain(session: Session, control: Control) {
 
 async fn farewell(mut control: Control) {
     let goodbye = AgentToEncoderMsg::Goodbye(Goodbye::new(GoodbyeReason::Shutdown, ""));
-    // The connection may be gone already, and then nobody needs the farewell.
-    let _ = write_msg(&mut control.send, &goodbye, MAX_CONTROL_BYTES).await;
-    let _ = control.send.finish();
-    // Closing the connection at once would throw the farewell away.
-    let _ = timeout(FAREWELL_WITHIN, control.send.stopped()).await;
+    // The connection may be gone already, and then nobody needs the farewell. Closing it at once would throw that away.
+    let _ = timeout(FAREWELL_WITHIN, async {
+        if control.say(&goodbye).await.is_ok() {
+            control.finish().await;
+        }
+    })
+    .await;
 }
 
 fn wall_clock_us() -> u64 {

@@ -1,7 +1,7 @@
 //! From a captured image to the encoder and back.
 //!
 //! ```text
-//! Captured ─► prepare (resize, JPEG) ─► frame ══ one stream a frame ══► (encoder)
+//! Captured ─► prepare (resize, JPEG) ─► frame ══ one stream a frame, or tcp ══► (encoder)
 //!                                         ▲ session ◄─ link: which encoder, reconnecting
 //! ```
 
@@ -12,3 +12,4 @@ pub mod frame;
 pub mod link;
 pub mod prepare;
 pub mod session;
+mod tcp;

@@ -2,26 +2,39 @@
 
 use std::sync::{Arc, OnceLock};
 
-use protocol::{Welcome, close};
-use quinn::{ConnectionError, SendStream, VarInt};
+use std::time::Duration;
+
+use protocol::limits::MAX_CONTROL_BYTES;
+use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Welcome, close};
+use quinn::{SendStream, VarInt};
 use rustls::time_provider::TimeProvider;
 use shared::tls::{self, Context, Identity, PeerIdentity};
-use shared::wire::{MsgReader, WireError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use shared::wire::{MsgReader, WireError, write_msg};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::failure::{Failure, diagnosed, soon};
+use super::tcp;
 use crate::ledger::Dropped;
 
 /// A connection with a [`Welcome`]. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Session(Arc<Inner>);
 
+/// What carries a session.
+#[derive(Debug, Clone)]
+pub enum Connection {
+    /// A stream for each frame.
+    Quic(quinn::Connection),
+    /// One message after another.
+    Tcp(tcp::Connection),
+}
+
 /// A connection, not yet greeted.
 #[derive(Debug)]
 pub(super) struct Connected {
     /// The encoder's address as configured.
     pub(super) server: String,
-    pub(super) connection: quinn::Connection,
+    pub(super) connection: Connection,
     /// The agent's own.
     pub(super) identity: Identity,
     /// What the encoder's certificate says.
@@ -31,9 +44,22 @@ pub(super) struct Connected {
 }
 
 impl Connected {
-    /// Why the connection failed or ended, in words.
-    pub(super) fn diagnosed(&self, error: &ConnectionError) -> Failure {
-        diagnosed(tls::diagnose(error, &context(&self.identity, &self.server, &*self.clock)))
+    /// Why the connection failed or ended, in words; `None`: it has not.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        let context = context(&self.identity, &self.server, &*self.clock);
+        let error = match &self.connection {
+            Connection::Quic(connection) => {
+                return Some(diagnosed(tls::diagnose(&connection.close_reason()?, &context)));
+            }
+            Connection::Tcp(connection) => connection.ended()?,
+        };
+        Some(match &error {
+            WireError::Io(io) if let Some(error) = tls::tls_error(io) => {
+                diagnosed(tls::diagnose(error, &context))
+            }
+            WireError::Ended => soon(format!("{} closed the connection", self.server)),
+            error => soon(format!("{}: {error}", self.server)),
+        })
     }
 }
 
@@ -47,13 +73,65 @@ struct Inner {
     ended: OnceLock<String>,
 }
 
-/// Both directions of the control stream.
+/// Both directions of the control messages.
 #[derive(Debug)]
-pub struct Control {
-    /// Pings and farewell.
-    pub send: SendStream,
-    /// Pongs and farewell.
-    pub reader: MsgReader,
+pub enum Control {
+    /// On a stream of their own.
+    Quic {
+        /// To the encoder.
+        send: SendStream,
+        /// From it.
+        reader: MsgReader,
+    },
+    /// Among frames and replies.
+    Tcp {
+        /// To the encoder.
+        connection: tcp::Connection,
+        /// From it.
+        messages: mpsc::Receiver<EncoderToAgentMsg>,
+    },
+}
+
+impl Control {
+    /// The next message; `None`: the encoder says no more. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`MsgReader::next`].
+    pub async fn next(&mut self) -> Result<Option<EncoderToAgentMsg>, WireError> {
+        match self {
+            Self::Quic { reader, .. } => reader.next().await,
+            Self::Tcp { connection, messages } => match messages.recv().await {
+                Some(message) => Ok(Some(message)),
+                None => match connection.ended() {
+                    None | Some(WireError::Ended) => Ok(None),
+                    Some(error) => Err(error),
+                },
+            },
+        }
+    }
+
+    /// Says something.
+    ///
+    /// # Errors
+    /// As [`write_msg`].
+    pub async fn say(&mut self, message: &AgentToEncoderMsg) -> Result<(), WireError> {
+        match self {
+            Self::Quic { send, .. } => write_msg(send, message, MAX_CONTROL_BYTES).await,
+            Self::Tcp { connection, .. } => connection.say(message),
+        }
+    }
+
+    /// Ends what this side says, and waits until the encoder has it.
+    pub(super) async fn finish(self) {
+        match self {
+            Self::Quic { mut send, .. } => {
+                // Errors say that nobody is there to hear it.
+                let _ = send.finish();
+                let _ = send.stopped().await;
+            }
+            Self::Tcp { connection, .. } => connection.finish().await,
+        }
+    }
 }
 
 impl Session {
@@ -77,8 +155,32 @@ impl Session {
 
     /// The connection itself.
     #[must_use]
-    pub fn connection(&self) -> &quinn::Connection {
+    pub fn connection(&self) -> &Connection {
         &self.0.connected.connection
+    }
+
+    /// To the encoder and back: as QUIC measures it, or the last ping over TCP.
+    #[must_use]
+    pub fn round_trip(&self) -> Duration {
+        match self.connection() {
+            Connection::Quic(connection) => connection.rtt(),
+            Connection::Tcp(connection) => connection.round_trip(),
+        }
+    }
+
+    /// A ping took so long.
+    pub(super) fn took(&self, round_trip: Duration) {
+        if let Connection::Tcp(connection) = self.connection() {
+            connection.took(round_trip);
+        }
+    }
+
+    /// Waits until the connection is gone.
+    pub(super) async fn closed(&self) {
+        match self.connection() {
+            Connection::Quic(connection) => drop(connection.closed().await),
+            Connection::Tcp(connection) => connection.closed().await,
+        }
     }
 
     /// Waits for a place among the frames in flight.
@@ -97,7 +199,10 @@ impl Session {
     pub fn end(&self, code: u32, words: &str) {
         // The first reason is the true one.
         let _ = self.0.ended.set(words.to_owned());
-        self.connection().close(VarInt::from_u32(code), words.as_bytes());
+        match self.connection() {
+            Connection::Quic(connection) => connection.close(VarInt::from_u32(code), words.as_bytes()),
+            Connection::Tcp(connection) => connection.close(),
+        }
     }
 
     /// Waits until the encoder's certificate has expired, then closes the connection; why, in words.
@@ -109,20 +214,18 @@ impl Session {
         failure
     }
 
-    /// Why the connection is gone, in words.
+    /// Why the connection is gone, in words; `None`: it is not.
     #[must_use]
-    pub fn why_lost(&self, error: &ConnectionError) -> Failure {
-        match self.0.ended.get() {
-            Some(words) => soon(words.clone()),
-            None => self.0.connected.diagnosed(error),
-        }
+    pub fn why_lost(&self) -> Option<Failure> {
+        let failure = self.0.connected.failure()?;
+        Some(self.0.ended.get().map_or(failure, |words| soon(words.clone())))
     }
 
     /// What an error on a frame's stream means for the frame.
     #[must_use]
     pub fn dropped_by(&self, error: WireError) -> Dropped {
-        match self.connection().close_reason() {
-            Some(reason) => Dropped::LinkLost(self.why_lost(&reason).words),
+        match self.why_lost() {
+            Some(failure) => Dropped::LinkLost(failure.words),
             None => Dropped::BadReply(error.to_string()),
         }
     }

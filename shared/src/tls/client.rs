@@ -44,11 +44,21 @@ pub fn client_tls(
     Ok(config)
 }
 
+/// TLS over TCP, with the same checks as [`client_config`].
+pub fn client_tcp(
+    identity: &Identity,
+    time: Option<Arc<dyn TimeProvider>>,
+) -> Result<rustls::ClientConfig, TlsError> {
+    let mut config = client_tls(identity, time)?;
+    config.alpn_protocols = vec![protocol::ALPN_TCP.to_vec()];
+    Ok(config)
+}
+
 /// QUIC with our transport settings over the given TLS settings.
 pub fn quic_client(tls: rustls::ClientConfig) -> Result<quinn::ClientConfig, TlsError> {
     let crypto = QuicClientConfig::try_from(tls).map_err(|e| TlsError::Verifier(e.to_string()))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport::client());
+    config.transport_config(transport::client_transport(transport::Congestion::default()));
     Ok(config)
 }
 

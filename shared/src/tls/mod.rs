@@ -28,16 +28,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
-pub use client::{client_config, client_tls, quic_client};
+pub use client::{client_config, client_tcp, client_tls, quic_client};
 pub use expiry::{expired, look_again};
-pub use explain::{Cause, Context, Diagnosis, Failure, diagnose, diagnose_expired, explain};
+pub use explain::{Cause, Context, Diagnosis, Failure, diagnose, diagnose_expired, explain, tls_error};
 pub use files::{Identity, IdentityError, PkiPaths};
 pub use peer::{
     MAX_CAMERA_NAME, PeerError, PeerIdentity, Presented, Role, camera_uri, check_camera_name, serial_hex,
 };
 pub use revocation::{CrlError, Revocations, RevokedSet, WatchGuard};
 pub use server::ServerTls;
-pub use transport::{IDLE_TIMEOUT, KEEP_ALIVE};
+pub use transport::{Congestion, IDLE_TIMEOUT, KEEP_ALIVE, client_transport};
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]

@@ -222,6 +222,12 @@ impl PeerIdentity {
         Self::from_der(chain.first().ok_or(PeerError::NoCertificate)?)
     }
 
+    /// The peer of an established connection over TCP, whose certificate the handshake has verified.
+    pub fn of_tls(connection: &rustls::CommonState) -> Result<Self, PeerError> {
+        let chain = connection.peer_certificates().unwrap_or_default();
+        Self::from_der(chain.first().ok_or(PeerError::NoCertificate)?)
+    }
+
     /// Reads one DER certificate.
     pub fn from_der(der: &[u8]) -> Result<Self, PeerError> {
         Presented::parse(der)?.identity()

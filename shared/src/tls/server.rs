@@ -66,6 +66,13 @@ impl ServerTls {
         Ok(config)
     }
 
+    /// TLS over TCP, with the same checks.
+    pub fn tcp_config(&self) -> Result<rustls::ServerConfig, TlsError> {
+        let mut config = self.rustls_config()?;
+        config.alpn_protocols = vec![protocol::ALPN_TCP.to_vec()];
+        Ok(config)
+    }
+
     /// The TLS half of [`server_config`](Self::server_config).
     pub fn rustls_config(&self) -> Result<rustls::ServerConfig, TlsError> {
         let verifier = WebPkiClientVerifier::builder_with_provider(self.identity.roots(), provider())

@@ -1,8 +1,11 @@
 //! QUIC transport settings, the same promises on both sides.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
 /// A quiet link is probed this often: two lost probes still leave the connection alive, and carriers' NAT
@@ -29,8 +32,45 @@ pub(super) fn server(max_streams: u32) -> Arc<TransportConfig> {
 }
 
 /// The agent's side: the encoder opens no streams at all.
-pub(super) fn client() -> Arc<TransportConfig> {
-    Arc::new(common(0))
+pub fn client_transport(congestion: Congestion) -> Arc<TransportConfig> {
+    let mut transport = common(0);
+    match congestion {
+        Congestion::Cubic => transport.congestion_controller_factory(Arc::new(CubicConfig::default())),
+        Congestion::Bbr => transport.congestion_controller_factory(Arc::new(BbrConfig::default())),
+    };
+    Arc::new(transport)
+}
+
+/// How fast an agent sends on a link that it does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Congestion {
+    /// CUBIC (RFC 9438): a lost packet is a full queue, and halves the rate or nearly.
+    #[default]
+    Cubic,
+    /// BBR (draft-cardwell-iccrg-bbr-congestion-control-00): follows the rate at which packets arrive, whatever is lost.
+    Bbr,
+}
+
+/// `cubic` or `bbr`: what a configuration file says, and Linux.
+impl fmt::Display for Congestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
+        })
+    }
+}
+
+impl FromStr for Congestion {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "cubic" => Ok(Self::Cubic),
+            "bbr" => Ok(Self::Bbr),
+            _ => Err("use cubic or bbr"),
+        }
+    }
 }
 
 fn common(bidirectional: u32) -> TransportConfig {

@@ -24,6 +24,8 @@ pub enum Failure<'a> {
     Connect(&'a ConnectError),
     /// The handshake failed or the connection ended.
     Connection(&'a ConnectionError),
+    /// The handshake over TCP failed.
+    Tls(&'a rustls::Error),
 }
 
 impl<'a> From<&'a ConnectError> for Failure<'a> {
@@ -36,6 +38,17 @@ impl<'a> From<&'a ConnectionError> for Failure<'a> {
     fn from(e: &'a ConnectionError) -> Self {
         Self::Connection(e)
     }
+}
+
+impl<'a> From<&'a rustls::Error> for Failure<'a> {
+    fn from(e: &'a rustls::Error) -> Self {
+        Self::Tls(e)
+    }
+}
+
+/// The TLS error in what reading from or writing to TLS over TCP came to, if it is one.
+pub fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// What [`explain`] knows besides the error.
@@ -132,6 +145,7 @@ pub fn diagnose<'a>(failure: impl Into<Failure<'a>>, context: &Context<'_>) -> D
     match failure.into() {
         Failure::Connect(error) => connect(error, context),
         Failure::Connection(error) => connection(error, context),
+        Failure::Tls(error) => tls(error, context),
     }
 }
 
@@ -155,6 +169,25 @@ fn connect(error: &ConnectError, context: &Context<'_>) -> Diagnosis {
         ),
         ConnectError::EndpointStopping => Diagnosis::new(Cause::Local, "this program is shutting down", ""),
         other => Diagnosis::new(Cause::Other, format!("cannot connect to {peer}: {other}"), ""),
+    }
+}
+
+/// The alerts that QUIC carries in its error codes, from the library's own errors.
+fn tls(error: &rustls::Error, context: &Context<'_>) -> Diagnosis {
+    use rustls::{AlertDescription, Error};
+    let raised = |alert: AlertDescription| certificate::raised(alert.into(), &error.to_string(), context);
+    match error {
+        Error::AlertReceived(alert) => {
+            certificate::received((*alert).into(), &printable(error.to_string().as_bytes()), context)
+        }
+        Error::InvalidCertificate(why) => raised(why.clone().into()),
+        Error::NoCertificatesPresented => raised(AlertDescription::CertificateRequired),
+        Error::NoApplicationProtocol => raised(AlertDescription::NoApplicationProtocol),
+        _ => Diagnosis::new(
+            Cause::Other,
+            format!("the TLS handshake with {} failed: {error}", context.peer),
+            "check that the port belongs to this system's programs",
+        ),
     }
 }
 
