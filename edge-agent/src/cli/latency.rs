@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Options, USAGE, block_on, failed, misused, print, start_log};
 use crate::check::Unusable;
-use crate::config::Settings;
+use crate::config::{ServerAddr, Settings, Transport};
 use crate::latency::{self, MOST_FRAMES, Outcome, Plan, Report};
 
 pub(super) const EXAMPLES: &str = "\
@@ -18,6 +18,9 @@ Examples:
 
   At ten frames a second, each counted from when it was due, with numbers and a picture:
     edge-agent latency --config agent.toml --source frames/ --rate 10 --json latency.json --svg latency.svg
+
+  Over QUIC and then over TCP, from an encoder that serves both (dc-encoder serve --tcp ADDR):
+    edge-agent latency --config agent.toml --source frames/ --rate 10 --compare-tcp
 
   What a running camera gets, for a minute:
     edge-agent latency --config agent.toml --for 1m
@@ -46,6 +49,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
 
+    /// Measure again over TCP, and print both and their quotient: at this address, or where the encoder is
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "", value_parser = compared)]
+    compare_tcp: Option<Compared>,
+
     /// Give up when no frame is answered for this long
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     patience: Duration,
@@ -66,6 +73,25 @@ fn time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if time.is_zero() => Err("must be longer than nothing, for example 30s".to_owned()),
         other => other.map_err(|error| error.to_string()),
+    }
+}
+
+/// Where the encoder is asked over TCP; `None`: at the host and port of the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Compared(Option<ServerAddr>);
+
+fn compared(text: &str) -> Result<Compared, String> {
+    if text.is_empty() {
+        return Ok(Compared(None));
+    }
+    let address: ServerAddr = text.parse().map_err(|problem| format!("it {problem}; write HOST:PORT"))?;
+    Ok(Compared(Some(ServerAddr { transport: Transport::Tcp, ..address })))
+}
+
+impl Compared {
+    fn address(self, settings: &Settings) -> ServerAddr {
+        let first = || ServerAddr { transport: Transport::Tcp, ..settings.servers[0].clone() };
+        self.0.unwrap_or_else(first)
     }
 }
 
@@ -105,13 +131,17 @@ pub(super) fn main(args: Args, warning: Option<&str>) -> ExitCode {
         Ok(files) => files,
         Err(error) => return failed(USAGE, &error),
     };
-    let plan = args.plan();
+    let (plan, compare) = (args.plan(), args.compare_tcp.clone());
     let settings = match args.settings() {
         Ok(settings) => settings,
         Err(unusable) => return misused(&unusable),
     };
     block_on(async {
-        let Outcome { report, cut_short } = match latency::measure(settings, plan, &mut io::stderr()).await {
+        let measured = match compare.map(|compare| compare.address(&settings)) {
+            Some(tcp) => latency::compare(settings, tcp, plan, &mut io::stderr()).await,
+            None => latency::measure(settings, plan, &mut io::stderr()).await,
+        };
+        let Outcome { report, cut_short } = match measured {
             Ok(outcome) => outcome,
             Err(error) => return failed(1, &format!("{error:#}")),
         };
@@ -188,6 +218,19 @@ mod tests {
         assert_eq!((in_flight(""), in_flight("--rate 5"), in_flight("--fps 5")), (1, 4, 4));
         assert_eq!((in_flight("--max-in-flight 3"), in_flight("--source /dev/video0")), (3, 4));
         assert_eq!(latency("--rate 5 --fps 2").settings().unwrap().fps, Some(5.0));
+    }
+
+    #[test]
+    fn tcp_is_compared_at_the_encoders_address_unless_another_is_said() {
+        let tcp = |line| {
+            let args = latency(line);
+            let compare = args.compare_tcp.clone();
+            compare.map(|compare| compare.address(&args.settings().unwrap()).to_string())
+        };
+        assert_eq!(tcp("--rate 5"), None);
+        assert_eq!(tcp("--compare-tcp --rate 5").as_deref(), Some("tcp://a:1"));
+        assert_eq!(tcp("--compare-tcp b:2").as_deref(), Some("tcp://b:2"));
+        assert!(args("edge-agent latency --compare-tcp=b").is_err());
     }
 
     #[test]

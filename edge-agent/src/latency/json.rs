@@ -22,6 +22,9 @@ struct File<'a> {
     every_frame: Option<Quantiles>,
     stages: Vec<Row>,
     frames: Vec<Waterfall<'a>>,
+    /// The same over TCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp: Option<Box<File<'a>>>,
 }
 
 #[derive(Serialize)]
@@ -51,8 +54,12 @@ fn number(micros: u64) -> serde_json::Number {
 /// The report as one JSON object, with every frame's waterfall.
 #[must_use]
 pub fn json(report: &Report) -> String {
+    serde_json::to_string(&file(report)).expect("strings and finite numbers always serialize") + "\n"
+}
+
+fn file(report: &Report) -> File<'_> {
     let asked = report.encoder.as_ref();
-    let file = File {
+    File {
         source: &report.source,
         encoder: asked.map(|asked| asked.address.as_str()),
         model: asked.map(|asked| asked.model.as_str()),
@@ -65,8 +72,8 @@ pub fn json(report: &Report) -> String {
         every_frame: report.every_frame(),
         stages: stages().map(|(at, stage)| Row { stage, times: report.stage(at) }).collect(),
         frames: report.samples.iter().map(Waterfall).collect(),
-    };
-    serde_json::to_string(&file).expect("strings and finite numbers always serialize") + "\n"
+        tcp: report.tcp.as_deref().map(|tcp| Box::new(file(tcp))),
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Output, Settings};
+use crate::config::{Output, ServerAddr, Settings};
 use crate::meter::Meter;
 use crate::run::{self, Watch};
 
@@ -78,8 +78,28 @@ pub async fn measure(mut settings: Settings, plan: Plan, stderr: &mut dyn Write)
         let why = cut_short.unwrap_or_else(|| "the source ended".to_owned());
         anyhow::bail!("no frame was measured: {why} ({})", summary.counts);
     }
-    let report = Report { source, encoder: summary.encoder.ok(), rate, warm_up: plan.warm_up, samples };
-    Ok(Outcome { report, cut_short })
+    let (encoder, warm_up) = (summary.encoder.ok(), plan.warm_up);
+    Ok(Outcome { report: Report { source, encoder, rate, warm_up, samples, tcp: None }, cut_short })
+}
+
+/// [`measure`], and then the same source over TCP at `tcp`.
+///
+/// # Errors
+/// As [`measure`], of either.
+pub async fn compare(
+    settings: Settings,
+    tcp: ServerAddr,
+    plan: Plan,
+    stderr: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let over_tcp = Settings { servers: vec![tcp], ..settings.clone() };
+    let mut quic = measure(settings, plan, stderr).await?;
+    if quic.cut_short.is_some() {
+        return Ok(quic);
+    }
+    let tcp = measure(over_tcp, plan, stderr).await?;
+    quic.report.tcp = Some(Box::new(tcp.report));
+    Ok(Outcome { cut_short: tcp.cut_short.map(|why| format!("over TCP: {why}")), ..quic })
 }
 
 fn cut_short(plan: &Plan, frames: usize, verdict: Verdict, down: Option<&Arc<str>>) -> Option<String> {

@@ -24,6 +24,8 @@ pub struct Report {
     pub warm_up: u64,
     /// By their numbers.
     pub samples: Vec<Sample>,
+    /// The same over TCP, to compare.
+    pub tcp: Option<Box<Report>>,
 }
 
 impl Report {
@@ -37,6 +39,12 @@ impl Report {
     #[must_use]
     pub fn total(&self) -> Quantiles {
         Quantiles::of(self.samples.iter().map(Sample::total).collect())
+    }
+
+    /// What a reader waits for: every frame that was due where that is known, else the answered ones.
+    #[must_use]
+    pub fn waits(&self) -> Quantiles {
+        self.every_frame().unwrap_or_else(|| self.total())
     }
 
     /// Frames between the first measured and the last that were not answered.
@@ -119,7 +127,8 @@ pub(super) mod tests {
         });
         let asked =
             Asked { address: "enc:1".into(), model: "m <1>".into(), round_trip: Duration::from_millis(2) };
-        Report { source: "a&b".into(), encoder: Some(asked), rate, warm_up: 2, samples: samples.collect() }
+        let samples = samples.collect();
+        Report { source: "a&b".into(), encoder: Some(asked), rate, warm_up: 2, samples, tcp: None }
     }
 
     #[test]

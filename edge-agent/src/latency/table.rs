@@ -9,8 +9,25 @@ use super::report::{Report, stages};
 const BAR: usize = 40;
 
 /// The report as lines of text: percentiles by stage, and beside them the waterfall of the frame at p50.
+///
+/// With a run over TCP, that follows, and the quotient of what a reader waits for.
 #[must_use]
 pub fn table(report: &Report) -> String {
+    let Some(tcp) = &report.tcp else { return one(report) };
+    let mut text = format!("Over QUIC: {}\nOver TCP: {}\n", one(report), one(tcp));
+    let (quic, tcp) = (report.waits(), tcp.waits());
+    let quotients = [(quic.p50, tcp.p50), (quic.p95, tcp.p95), (quic.p99, tcp.p99), (quic.max, tcp.max)];
+    let [p50, p95, p99, max] = quotients.map(|(quic, tcp)| format!("{:.2}", quic / tcp));
+    let of = if report.rate.is_some() { "every" } else { "total" };
+    line(
+        &mut text,
+        &["QUIC/TCP".to_owned(), p50, p95, p99, max],
+        &format!("of {of}: below 1, QUIC is faster"),
+    );
+    text
+}
+
+fn one(report: &Report) -> String {
     let typical = report.at(50);
     let total = typical.total();
     let mut text = headline(report);
@@ -101,6 +118,17 @@ mod tests {
         assert!(lines[15].contains("3 were given up"), "{text}");
         let closed = table(&report(None, &[(0, 20)]));
         assert!(!closed.contains("every ") && closed.contains("p99 is the slowest"), "{closed}");
+    }
+
+    #[test]
+    fn two_runs_are_set_against_each_other() {
+        let mut both = report(Some(10.0), &[(0, 20), (1, 30)]);
+        both.tcp = Some(Box::new(report(Some(10.0), &[(0, 40), (1, 40)])));
+        let text = table(&both);
+        assert!(text.starts_with("Over QUIC: 2 frames") && text.contains("\nOver TCP: 2 frames"), "{text}");
+        let last = text.lines().last().unwrap();
+        let wanted = "QUIC/TCP      0.50      0.75      0.75      0.75   of every: below 1, QUIC is faster";
+        assert_eq!(last, wanted);
     }
 
     #[test]
