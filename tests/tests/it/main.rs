@@ -7,5 +7,6 @@ mod evaluate;
 mod faults;
 mod live;
 mod main_job;
+mod network;
 mod swap;
 mod swap_kill;
