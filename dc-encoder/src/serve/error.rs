@@ -68,6 +68,9 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
             format!("this machine has no address {}: try --listen 0.0.0.0:{}", address.ip(), address.port())
         }
         io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen".to_owned(),
+        _ if error.raw_os_error() == Some(libc::EMFILE) => {
+            "raise the limit of open files (ulimit -n)".to_owned()
+        }
         _ => "choose another address with --listen".to_owned(),
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
+use super::devices::Place;
 use super::frame::{self, Malformed};
 use super::live::Seat;
 use super::{Context, End, stream, write_control};
@@ -19,6 +20,15 @@ use crate::registry::Snapshot;
 /// A session looks this often within [`Timeouts::silence`](crate::serve::config::Timeouts::silence) whether its
 /// agent was heard from.
 const LOOKS_PER_SILENCE: u32 = 10;
+
+/// What an agent holds once it is admitted.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) seat: Seat,
+    /// What the certificate says that the seat was given to.
+    pub(super) identity: PeerIdentity,
+    pub(super) place: Place,
+}
 
 /// An admitted agent.
 #[derive(Debug)]
@@ -42,15 +52,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// `seat` comes with what the certificate says that it was given to.
     pub(super) fn new(
         connection: &Connection,
         context: &Arc<Context>,
         (send, reader): (SendStream, MsgReader),
         hello: Hello,
-        (seat, identity): (Seat, PeerIdentity),
+        Admitted { seat, identity, place }: Admitted,
     ) -> Self {
-        let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key(), &hello.camera));
+        let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key(), &hello.camera, place));
         Self {
             hello,
             connection: connection.clone(),

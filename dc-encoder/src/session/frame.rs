@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::limits::{MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
@@ -15,10 +15,12 @@ use protocol::{Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, Serve
 use quinn::{RecvStream, SendStream, VarInt};
 use shared::embedding::{EmbeddingError, to_wire};
 use shared::wire::{WireError, expect_end, expect_msg, read_exact_limited, write_msg};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{timeout, timeout_at};
 
 use super::Context;
+use super::devices::Place;
+use super::rates::Over;
 use crate::backend::Encoded;
 use crate::batch::{CameraKey, Frame, Outcome, Rejection, Ticket, Timings};
 use crate::serve::metrics::WITHDRAWN;
@@ -36,6 +38,9 @@ pub(super) struct Shared {
     name: String,
     /// Frames between their header and their reply.
     in_flight: Semaphore,
+    place: Place,
+    /// A limit was exceeded before: said once.
+    was_over: AtomicBool,
     tally: Tally,
 }
 
@@ -49,9 +54,23 @@ struct Tally {
 }
 
 impl Shared {
-    pub(super) fn new(context: Arc<Context>, camera: CameraKey, name: &str) -> Self {
+    pub(super) fn new(context: Arc<Context>, camera: CameraKey, name: &str, place: Place) -> Self {
         let in_flight = Semaphore::new(context.welcome.limits.max_in_flight.into());
-        Self { context, camera, name: name.to_owned(), in_flight, tally: Tally::default() }
+        let (name, was_over) = (name.to_owned(), AtomicBool::new(false));
+        Self { context, camera, name, in_flight, place, was_over, tally: Tally::default() }
+    }
+
+    /// A place among all sessions' frames, if the camera and all together are within their rates.
+    fn admit(&self, header: &FrameHeader, now: Instant) -> Result<SemaphorePermit<'_>, Over> {
+        let admitted = self.context.in_flight.try_acquire().map_err(|_| Over::InFlight);
+        let admitted = admitted.and_then(|permit| self.place.admit(header.jpeg_len, now).map(|()| permit));
+        admitted.inspect_err(|over| {
+            self.context.metrics.over(*over);
+            if !self.was_over.swap(true, Ordering::Relaxed) {
+                let (camera, limit) = (&self.name, over.key());
+                tracing::warn!(%camera, "more than limits.{limit}: frames beyond are dropped as overloaded");
+            }
+        })
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {
@@ -203,6 +222,9 @@ async fn answer(
     if let Some(reply) = refuse(&header, context) {
         return reply.into();
     }
+    let Ok(_admitted) = shared.admit(&header, started) else {
+        return dropped(header.seq, DropReason::Overloaded, started).into();
+    };
     // Both are bounds on memory; an agent within its limits gets the first at once.
     let Ok(Ok(_place)) = timeout_at(receive_by, shared.in_flight.acquire()).await else {
         return dropped(header.seq, DropReason::Overloaded, started).into();

@@ -11,7 +11,7 @@ use shared::tls::PeerIdentity;
 use shared::wire::{MsgReader, WireError};
 use tokio::time::{timeout, timeout_at};
 
-use super::control::Session;
+use super::control::{Admitted, Session};
 use super::live::{Newcomer, Seat};
 use super::operator::Operator;
 use super::{Context, End, admit, write_control};
@@ -21,7 +21,7 @@ pub(super) enum Visitor {
     /// An agent that was admitted.
     Agent(Box<Session>),
     /// Someone who asks for what operators do, on this stream. Whether they may is told there.
-    Operator(Operator, (SendStream, RecvStream)),
+    Operator(Box<Operator>, (SendStream, RecvStream)),
 }
 
 /// Reads the greeting and answers it. A refusal is delivered before the connection closes, so that the agent
@@ -29,12 +29,17 @@ pub(super) enum Visitor {
 pub(super) async fn greet(connection: &Connection, context: &Arc<Context>) -> Result<Visitor, End> {
     let identity =
         PeerIdentity::of(connection).map_err(|error| End::new(close::REFUSED, error.to_string()))?;
+    let place = context.devices.enter(&identity, Instant::now()).map_err(|why| {
+        context.metrics.refused(RefuseCode::Limit);
+        End::new(close::REFUSED, why)
+    })?;
     let within = context.timeouts.hello;
     let by = tokio::time::Instant::now() + within;
     let late = |_| End::malformed(format!("no greeting within {}", humantime::format_duration(within)));
     let (kind, mut send, recv) = timeout_at(by, first_stream(connection)).await.map_err(late)??;
     if kind == StreamKind::Operator {
-        return Ok(Visitor::Operator(Operator::new(connection, context, identity), (send, recv)));
+        let operator = Box::new(Operator::new(connection, context, identity, place));
+        return Ok(Visitor::Operator(operator, (send, recv)));
     }
     let mut reader = MsgReader::new(recv, MAX_CONTROL_BYTES);
     let seated = match timeout_at(by, read_hello(&mut reader)).await.map_err(late)? {
@@ -49,7 +54,8 @@ pub(super) async fn greet(connection: &Connection, context: &Arc<Context>) -> Re
             let _ = send.set_priority(i32::MAX);
             write_control(&mut send, &EncoderToAgentMsg::Welcome(context.welcome.clone()), context).await?;
             context.metrics.admitted();
-            let session = Session::new(connection, context, (send, reader), hello, (seat, identity));
+            let session =
+                Session::new(connection, context, (send, reader), hello, Admitted { seat, identity, place });
             Ok(Visitor::Agent(Box::new(session)))
         }
         Err(refused) => {
