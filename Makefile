@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network check-tensorboard cuda-kernels fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load soak-load check-tensorboard cuda-kernels fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,14 @@ bench-swap: packages-needed ## from publishing a head to its first answer, and w
 
 bench-network: packages-needed ## QUIC against TCP over a link with a round trip and losses, half an hour; SECONDS=15 a cell, ONLY=goal
 	@SECONDS=$(or $(SECONDS),15) ONLY=$(call quote,$(ONLY)) cargo bench --locked -p tests --bench network
+
+bench-load: packages-needed ## 1 to 1000 cameras on one server: latency, memory, throughput, overhead; ONLY=table,memory SECONDS=20
+	cargo build --release --locked -p dc-encoder
+	@ONLY=$(call quote,$(ONLY)) SECONDS=$(call quote,$(SECONDS)) cargo bench --locked -p tests --bench load
+
+soak-load: packages-needed ## ten minutes of more than the server can do, cameras come and go: flat memory; SECONDS=600
+	cargo build --release --locked -p dc-encoder
+	@ONLY=soak SECONDS=$(call quote,$(SECONDS)) cargo bench --locked -p tests --bench load
 
 CHECKED = $(CARGO_TARGET_DIR)/check-tensorboard
 check-tensorboard: packages-needed ## a short pretraining run's event files, read by TensorBoard and its server; PYTHON=one with it, else .venv is made

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod memory;
 pub mod meter;
 pub mod metrics;
+pub mod pace;
 pub mod releases;
 pub mod run;
 pub mod sinks;

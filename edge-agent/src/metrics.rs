@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::heads::Heads;
 use crate::ledger::{Dropped, Ledger};
 use crate::meter::{Measured, Meter, Stage};
+use crate::pace::Pace;
 use crate::uplink::link::{Link, State};
 
 /// Where the time of answered frames goes, and how many bytes were sent.
@@ -53,14 +54,21 @@ pub struct View {
     heads: Arc<Heads>,
     link: watch::Receiver<State>,
     sessions: Arc<AtomicU64>,
+    pace: Arc<Pace>,
 }
 
 impl View {
     /// Of a run's parts.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, ledger: &Ledger, heads: &Arc<Heads>, link: &Link) -> Self {
-        let (ledger, heads) = (ledger.clone(), Arc::clone(heads));
-        Self { metrics, ledger, heads, link: link.state(), sessions: link.sessions() }
+    pub fn new(
+        metrics: Arc<Metrics>,
+        ledger: &Ledger,
+        heads: &Arc<Heads>,
+        link: &Link,
+        pace: &Arc<Pace>,
+    ) -> Self {
+        let (ledger, heads, pace) = (ledger.clone(), Arc::clone(heads), Arc::clone(pace));
+        Self { metrics, ledger, heads, link: link.state(), sessions: link.sessions(), pace }
     }
 
     /// Serves the page for as long as what it returns lives.
@@ -94,6 +102,9 @@ impl View {
         page.counters(name, help, "reason", Dropped::KEYS.map(|key| (key, dropped(key))));
         let (name, help) = ("fth_agent_frames_in_progress", "Frames neither answered nor dropped yet.");
         page.gauge(name, help, counts.open() as f64);
+        let name = "fth_agent_rate_limit_frames_per_second";
+        let help = "What the agent allows itself while its encoder is overloaded; 0: no limit.";
+        page.gauge(name, help, self.pace.limit().unwrap_or_default());
         let (name, help) = ("fth_agent_frame_bytes_total", "Bytes of JPEGs made ready for an encoder.");
         page.counter(name, help, self.metrics.jpeg_bytes.load(Ordering::Relaxed));
     }

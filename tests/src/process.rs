@@ -13,6 +13,9 @@ use anyhow::{Context, bail};
 /// How often a file or a child's end is looked for.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Of the times in `/proc`: the same on every Linux machine, whatever its kernel's timer does.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// Path of a program of this workspace, beside the running one.
 ///
 /// # Errors
@@ -100,6 +103,30 @@ impl Running {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS line")?;
         let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kibibytes * 1024)
+    }
+
+    /// Processor time that it has used so far, in user space and in the kernel.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))
+            .with_context(|| format!("{} is gone", self.name))?;
+        // The name before may hold anything but ends at the last parenthesis; then fields 3, 4, … (proc(5)).
+        let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let [user, system] = [11, 12].map(|at| fields.get(at).and_then(|text| text.parse::<u64>().ok()));
+        let ticks = user.zip(system).map(|(user, system)| user + system).context("no times in stat")?;
+        Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+    }
+
+    /// How many files and sockets it has open.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn open_files(&self) -> anyhow::Result<usize> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        Ok(open.with_context(|| format!("{} is gone", self.name))?.count())
     }
 
     /// Waits until `path` exists and returns its text, while the child lives.

@@ -78,8 +78,21 @@ impl Default for Config {
 pub struct Limits {
     /// Cameras connected at one time.
     pub max_sessions: usize,
+    /// Connections of one device (of what its certificate names): an agent has one, and the one before may
+    /// linger.
+    pub max_connections_per_device: usize,
+    /// Handshakes under way at one time; beyond 32, clients prove their address first.
+    pub max_handshakes: usize,
+    /// Handshakes a second; 0: any number. Each costs about a millisecond of a core.
+    pub handshakes_per_second: u32,
     /// Frames of one agent without a reply at one time.
     pub max_in_flight: u16,
+    /// The same of all agents together.
+    pub max_in_flight_together: usize,
+    /// What one camera may send; frames beyond are dropped as overloaded, unread.
+    pub per_camera: Rate,
+    /// What all cameras together may send.
+    pub together: Rate,
     /// Longest JPEG. A 4K frame at quality 95 is about 4 MiB.
     pub max_frame_bytes: ByteSize,
     /// Most pixels of a frame: 4096×4096 by default. Each decode worker may need three bytes a pixel.
@@ -92,12 +105,29 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_sessions: 1024,
+            max_connections_per_device: 4,
+            max_handshakes: 256,
+            handshakes_per_second: 500,
             max_in_flight: 4,
+            max_in_flight_together: 4096,
+            per_camera: Rate::default(),
+            together: Rate::default(),
             max_frame_bytes: ByteSize::mib(4),
             max_pixels: 4096 * 4096,
             frame_memory: ByteSize::mib(256),
         }
     }
+}
+
+/// How fast frames may come; what was not used is saved up for a second. Without a limit unless one is set: a
+/// folder that is replayed sends as fast as it is answered, and the queue is fair among cameras in any case.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rate {
+    /// Frames a second; 0: any number.
+    pub frames_per_second: u32,
+    /// Bytes of JPEG a second; 0: any number.
+    pub bytes_per_second: ByteSize,
 }
 
 /// How frames wait.
@@ -194,11 +224,15 @@ impl Config {
     /// # Errors
     /// The first value that cannot work.
     pub fn validate(&self) -> Result<(), Invalid> {
-        let Limits { max_sessions, max_in_flight, max_frame_bytes, max_pixels, frame_memory } = &self.limits;
+        let Limits { max_sessions, max_in_flight, max_frame_bytes, max_pixels, frame_memory, .. } =
+            &self.limits;
         let Queue { per_camera, total, max_batch, .. } = &self.queue;
         let at_least_one = [
             ("limits.max_sessions", *max_sessions),
+            ("limits.max_connections_per_device", self.limits.max_connections_per_device),
+            ("limits.max_handshakes", self.limits.max_handshakes),
             ("limits.max_in_flight", usize::from(*max_in_flight)),
+            ("limits.max_in_flight_together", self.limits.max_in_flight_together),
             ("limits.max_pixels", *max_pixels as usize),
             ("queue.per_camera", *per_camera),
             ("queue.total", *total),
@@ -269,9 +303,11 @@ mod tests {
 
     #[test]
     fn sizes_and_times_are_written_as_people_say_them() {
-        let text =
-            "listen = \"127.0.0.1:0\"\n[limits]\nmax_frame_bytes = \"1 MiB\"\n[timeouts]\ndrain = \"1m 30s\"";
+        let text = "listen = \"127.0.0.1:0\"\n[limits]\nmax_frame_bytes = \"1 MiB\"\n\
+                    [timeouts]\ndrain = \"1m 30s\"\n[limits.per_camera]\nframes_per_second = 30\nbytes_per_second = \"2 MB\"";
         let config = parse(text).unwrap();
+        let rate = Rate { frames_per_second: 30, bytes_per_second: ByteSize::mb(2) };
+        assert_eq!(config.limits.per_camera, rate);
         assert_eq!(config.max_frame_bytes(), 1 << 20);
         assert_eq!(config.timeouts.drain, Duration::from_secs(90));
     }

@@ -68,6 +68,9 @@ fn remedy(error: &io::Error, address: SocketAddr, protocol: &str) -> String {
             format!("this machine has no address {}: try {flag} 0.0.0.0:{port}", address.ip())
         }
         io::ErrorKind::PermissionDenied => format!("choose a port above 1023 with {flag}"),
+        _ if error.raw_os_error() == Some(libc::EMFILE) => {
+            "raise the limit of open files (ulimit -n)".to_owned()
+        }
         _ => format!("choose another address with {flag}"),
     }
 }

@@ -1,9 +1,9 @@
 //! The QUIC endpoint and its limits, and the TCP listener beside it.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use quinn::{Endpoint, IdleTimeout, TransportConfig, VarInt};
+use quinn::{Endpoint, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use shared::tls::ServerTls;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -13,6 +13,12 @@ use super::{Config, ServeError, config};
 /// Least that a connection may have received and unread; with longer frames, one longest frame. More waits on
 /// the agent's side. 1 MiB is what a link of 80 Mbit/s and 100 ms holds.
 const MIN_RECEIVE_WINDOW_BYTES: u32 = 1 << 20;
+
+/// First packets that nobody has looked at yet: all cameras that a large server has, at once.
+const MAX_INCOMING: usize = 4096;
+
+/// What such a client may have sent meanwhile: a greeting of some packets.
+const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
 
 /// Releases that one agent may fetch at one time.
 const FETCHES: u32 = 2;
@@ -24,7 +30,10 @@ pub(super) fn listen(config: &Config, tls: &ServerTls) -> Result<Endpoint, Serve
     let streams = 1 + 2 * (u32::from(config.limits.max_in_flight) + FETCHES);
     let mut server = tls.server_config(streams)?;
     server.transport_config(Arc::new(transport(config, streams)?));
-    Endpoint::server(server, config.listen).map_err(|why| bind_error(config.listen, why))
+    server.max_incoming(MAX_INCOMING).incoming_buffer_size(INCOMING_BUFFER_BYTES);
+    let failed = |why| bind_error(config.listen, why);
+    let socket = UdpSocket::bind(config.listen).map_err(failed)?;
+    Endpoint::new(tls.endpoint_config(), Some(server), socket, Arc::new(TokioRuntime)).map_err(failed)
 }
 
 fn transport(config: &Config, streams: u32) -> Result<TransportConfig, ServeError> {

@@ -13,8 +13,10 @@ use protocol::{Answer, DropReason, FrameReplyMsg, RefuseCode, RejectCode, Server
 use quinn::{ConnectionStats, Endpoint};
 use shared::metrics::{Counters, Histogram, Kind, MetricsError, Page, SECONDS, Serving, serve};
 
+use super::config::Limits;
 use super::{Config, kib};
 use crate::session::Context;
+use crate::session::rates::Over;
 
 /// A frame whose agent withdrew it or went away.
 pub(crate) const WITHDRAWN: &str = "withdrawn";
@@ -30,16 +32,22 @@ pub(crate) enum NoHandshake {
     Timeout,
     /// There are too many connections.
     Limit,
+    /// Too many handshakes are under way.
+    HalfOpen,
+    /// Too many handshakes began within a second.
+    Rate,
 }
 
 impl NoHandshake {
-    const ALL: [Self; 3] = [Self::Failed, Self::Timeout, Self::Limit];
+    const ALL: [Self; 5] = [Self::Failed, Self::Timeout, Self::Limit, Self::HalfOpen, Self::Rate];
 
     const fn key(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Timeout => "timeout",
             Self::Limit => "limit",
+            Self::HalfOpen => "half_open",
+            Self::Rate => "rate",
         }
     }
 }
@@ -50,6 +58,8 @@ pub(crate) struct Metrics {
     frames: Counters,
     refused: Counters,
     handshakes: Counters,
+    over: Counters,
+    proofs: AtomicU64,
     admitted: AtomicU64,
     migrated: AtomicU64,
     frame_bytes: AtomicU64,
@@ -77,6 +87,8 @@ impl Metrics {
             frames: Counters::new([ANSWERED, WITHDRAWN].into_iter().chain(outcomes)),
             refused: Counters::new(RefuseCode::ALL.map(RefuseCode::key)),
             handshakes: Counters::new(NoHandshake::ALL.map(NoHandshake::key)),
+            over: Counters::new(Over::ALL.map(Over::key)),
+            proofs: AtomicU64::new(0),
             admitted: AtomicU64::new(0),
             migrated: AtomicU64::new(0),
             frame_bytes: AtomicU64::new(0),
@@ -132,6 +144,16 @@ impl Metrics {
         self.refused.add(code.key());
     }
 
+    /// A frame was dropped because of a limit.
+    pub(crate) fn over(&self, limit: Over) {
+        self.over.add(limit.key());
+    }
+
+    /// A client was asked to prove its address.
+    pub(crate) fn proof(&self) {
+        self.proofs.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn no_handshake(&self, why: NoHandshake) {
         self.handshakes.add(why.key());
     }
@@ -178,6 +200,15 @@ impl Metrics {
             "reason",
             self.handshakes.counts(),
         );
+        let (name, help) =
+            ("fth_encoder_address_proofs_total", "Clients that were asked to prove their address.");
+        page.counter(name, help, load(&self.proofs));
+        page.counters(
+            "fth_encoder_frames_over_limit_total",
+            "Frames that were dropped as overloaded because of a limit, by its key below limits.",
+            "limit",
+            self.over.counts(),
+        );
         page.counters(
             "fth_encoder_network_bytes_total",
             "UDP payload of agents' QUIC connections, up to half a second late.",
@@ -210,12 +241,12 @@ pub(super) fn start(
 ) -> Result<Option<Serving>, MetricsError> {
     let Some(address) = config.metrics else { return Ok(None) };
     let (context, endpoint) = (Arc::clone(context), endpoint.clone());
-    let memory = kib(config.limits.frame_memory.as_u64());
-    serve(address, move || page(&context, &endpoint, memory)).map(Some)
+    let limits = config.limits.clone();
+    serve(address, move || page(&context, &endpoint, &limits)).map(Some)
 }
 
-/// Everything there is to say now; `memory` is the limit on received JPEGs, KiB.
-fn page(context: &Context, endpoint: &Endpoint, memory: usize) -> String {
+/// Everything there is to say now.
+fn page(context: &Context, endpoint: &Endpoint, limits: &Limits) -> String {
     let mut page = Page::default();
     let (welcome, space) = (&context.welcome, context.welcome.space.to_string());
     page.family(Kind::Gauge, "fth_encoder_info", "What serves here; always 1.").sample(
@@ -228,12 +259,20 @@ fn page(context: &Context, endpoint: &Endpoint, memory: usize) -> String {
     );
     context.metrics.write(&mut page);
     context.pipeline.write(&mut page);
+    let in_flight = limits.max_in_flight_together.saturating_sub(context.in_flight.available_permits());
+    page.gauge(
+        "fth_encoder_frames_in_flight",
+        "Frames between their header and their reply.",
+        in_flight as f64,
+    );
+    let memory = kib(limits.frame_memory.as_u64());
     let taken = memory.saturating_sub(context.memory.available_permits()) * 1024;
     let (name, help) = ("fth_encoder_frame_memory_bytes", "Memory taken by received JPEGs.");
     page.gauge(name, help, taken as f64);
     page.gauge("fth_encoder_sessions", "Agents that are connected.", context.live.count() as f64);
     let connections = endpoint.open_connections();
     page.gauge("fth_encoder_connections", "Open connections of any kind.", connections as f64);
+    page.gauge("fth_encoder_handshakes", "Handshakes under way.", context.handshakes.count() as f64);
     let draining = u8::from(*context.draining.borrow());
     page.gauge("fth_encoder_draining", "1 while the server drains.", draining.into());
     page.finish()

@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::limits::MAX_NAME_BYTES;
 use protocol::{GridShape, InputSize, SessionLimits, VERSION, Welcome, close};
@@ -30,11 +30,14 @@ use crate::batch::driver::{self, Driver};
 use crate::batch::{Counts, Pipeline, Settings};
 use crate::decode;
 use crate::registry::Registrar;
-use crate::session::{self, Context, Live};
+use crate::session::{self, Context, Devices, Live};
+pub(crate) use door::Handshakes;
+use door::{Answer, Arrival, Door, UnderWay};
 use listen::{Tcp, bind_error, listen};
 use metrics::{Metrics, NoHandshake};
 
 pub mod config;
+mod door;
 mod error;
 mod listen;
 pub(crate) mod metrics;
@@ -42,13 +45,6 @@ mod registry;
 
 pub use config::Config;
 pub use error::ServeError;
-
-/// Connections beyond the sessions: agents that are greeted, refused or on their way out.
-const SPARE_CONNECTIONS: usize = 64;
-
-/// With this many connections not yet validated, a client has to prove its address (QUIC Retry, RFC 9000 §8.1)
-/// before state is kept for it.
-const UNPROVEN_CONNECTIONS: usize = 32;
 
 /// How long no TCP connection is accepted after one could not be.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -109,6 +105,11 @@ impl Server {
             timeouts: config.timeouts.clone(),
             pipeline: Arc::clone(&engine.pipeline),
             memory: Arc::new(Semaphore::new(kib(config.limits.frame_memory.as_u64()))),
+            in_flight: Arc::new(Semaphore::new(
+                config.limits.max_in_flight_together.min(Semaphore::MAX_PERMITS),
+            )),
+            handshakes: Handshakes::default(),
+            devices: Devices::new(&config.limits, config.max_frame_bytes(), Instant::now()),
             live: Live::new(config.limits.max_sessions, config.timeouts.silence),
             registrar: registrar.clone(),
             revocations: tls.revocations().clone(),
@@ -126,7 +127,7 @@ impl Server {
             context,
             engine,
             stop: stop.clone(),
-            max_connections: config.limits.max_sessions.saturating_add(SPARE_CONNECTIONS),
+            door: Door::new(&config.limits, Instant::now()),
             sessions: JoinSet::new(),
             _rollouts: registrar.clone().map(registry::keep_stepping),
             _revocations: tls.revocations().watch(),
@@ -267,7 +268,7 @@ struct Running {
     engine: Engine,
     /// Tells the sessions to drain, whoever asked for it.
     stop: watch::Sender<bool>,
-    max_connections: usize,
+    door: Door,
     sessions: JoinSet<()>,
     _rollouts: Option<registry::Rollouts>,
     _revocations: WatchGuard,
@@ -293,25 +294,40 @@ impl Running {
     }
 
     fn accept(&mut self, incoming: Incoming) {
-        let open = self.endpoint.open_connections();
-        if open >= self.max_connections {
-            self.context.metrics.no_handshake(NoHandshake::Limit);
-            incoming.refuse();
-        } else if !incoming.remote_address_validated()
-            && open.saturating_sub(self.sessions.len()) >= UNPROVEN_CONNECTIONS
-        {
-            // Fails only for an address that is validated already.
-            let _ = incoming.retry();
-        } else {
-            self.sessions.spawn(handshake(incoming, Arc::clone(&self.context)));
+        let context = &self.context;
+        let arrival = Arrival {
+            proven: incoming.remote_address_validated(),
+            open: self.endpoint.open_connections(),
+            handshakes: context.handshakes.count(),
+        };
+        match self.door.answer(arrival, Instant::now()) {
+            Answer::Begin => {
+                let under_way = context.handshakes.begin();
+                self.sessions.spawn(handshake(incoming, Arc::clone(context), under_way));
+            }
+            Answer::Prove => {
+                context.metrics.proof();
+                // Fails only for an address that is proven already.
+                let _ = incoming.retry();
+            }
+            Answer::Refuse(why) => {
+                context.metrics.no_handshake(why);
+                incoming.refuse();
+            }
         }
     }
 
     fn accept_tcp(&mut self, (stream, peer, acceptor): Accepted) {
-        if self.sessions.len() >= self.max_connections {
-            self.context.metrics.no_handshake(NoHandshake::Limit);
-        } else {
-            self.sessions.spawn(handshake_tcp(stream, peer, acceptor, Arc::clone(&self.context)));
+        let context = &self.context;
+        // TCP's own handshake has proven the address.
+        let arrival =
+            Arrival { proven: true, open: self.sessions.len(), handshakes: context.handshakes.count() };
+        match self.door.answer(arrival, Instant::now()) {
+            Answer::Begin | Answer::Prove => {
+                let under_way = context.handshakes.begin();
+                self.sessions.spawn(handshake_tcp((stream, peer, acceptor), Arc::clone(context), under_way));
+            }
+            Answer::Refuse(why) => context.metrics.no_handshake(why),
         }
     }
 
@@ -340,14 +356,17 @@ impl Running {
     }
 }
 
-async fn handshake(incoming: Incoming, context: Arc<Context>) {
+async fn handshake(incoming: Incoming, context: Arc<Context>, under_way: UnderWay) {
     let peer = incoming.remote_address();
     let connecting = match incoming.accept() {
         Ok(connecting) => connecting,
         Err(error) => return log_failure(&error, peer, &context),
     };
     match timeout(context.timeouts.handshake, connecting).await {
-        Ok(Ok(connection)) => session::run(connection, context).await,
+        Ok(Ok(connection)) => {
+            drop(under_way);
+            session::run(connection, context).await;
+        }
         Ok(Err(error)) => log_failure(&error, peer, &context),
         Err(_) => {
             context.metrics.no_handshake(NoHandshake::Timeout);
@@ -373,10 +392,13 @@ async fn accept_tcp(tcp: Option<&Tcp>) -> Accepted {
     }
 }
 
-async fn handshake_tcp(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, context: Arc<Context>) {
+async fn handshake_tcp((stream, peer, acceptor): Accepted, context: Arc<Context>, under_way: UnderWay) {
     let handshake = timeout(context.timeouts.handshake, acceptor.accept(stream).into_fallible());
     match handshake.await {
-        Ok(Ok(stream)) => session::tcp::run(stream, peer, context).await,
+        Ok(Ok(stream)) => {
+            drop(under_way);
+            session::tcp::run(stream, peer, context).await;
+        }
         Ok(Err((error, mut stream))) => {
             match shared::tls::tls_error(&error) {
                 Some(tls) => log_failure(tls, peer, &context),

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::limits::{MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
@@ -21,6 +21,8 @@ use tokio::time::error::Elapsed;
 use tokio::time::{timeout, timeout_at};
 
 use super::Context;
+use super::devices::Place;
+use super::rates::Over;
 use crate::backend::Encoded;
 use crate::batch::{CameraKey, Frame, Outcome, Rejection, Ticket, Timings};
 use crate::serve::metrics::WITHDRAWN;
@@ -38,6 +40,9 @@ pub(super) struct Shared {
     name: String,
     /// Frames between their header and their reply.
     in_flight: Arc<Semaphore>,
+    place: Place,
+    /// A limit was exceeded before: said once.
+    was_over: AtomicBool,
     tally: Tally,
 }
 
@@ -51,9 +56,23 @@ struct Tally {
 }
 
 impl Shared {
-    pub(super) fn new(context: Arc<Context>, camera: CameraKey, name: &str) -> Self {
+    pub(super) fn new(context: Arc<Context>, camera: CameraKey, name: &str, place: Place) -> Self {
         let in_flight = Arc::new(Semaphore::new(context.welcome.limits.max_in_flight.into()));
-        Self { context, camera, name: name.to_owned(), in_flight, tally: Tally::default() }
+        let (name, was_over) = (name.to_owned(), AtomicBool::new(false));
+        Self { context, camera, name, in_flight, place, was_over, tally: Tally::default() }
+    }
+
+    /// A place among all sessions' frames, if the camera and all together are within their rates.
+    fn admit(&self, header: &FrameHeader, now: Instant) -> Result<OwnedSemaphorePermit, Over> {
+        let admitted = Arc::clone(&self.context.in_flight).try_acquire_owned().map_err(|_| Over::InFlight);
+        let admitted = admitted.and_then(|permit| self.place.admit(header.jpeg_len, now).map(|()| permit));
+        admitted.inspect_err(|over| {
+            self.context.metrics.over(*over);
+            if !self.was_over.swap(true, Ordering::Relaxed) {
+                let (camera, limit) = (&self.name, over.key());
+                tracing::warn!(%camera, "more than limits.{limit}: frames beyond are dropped as overloaded");
+            }
+        })
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {
@@ -226,11 +245,12 @@ pub(super) async fn read_header(
     }
 }
 
-/// A frame that may come: its place in flight, and memory for its JPEG.
+/// A frame that may come: its places in flight, and memory for its JPEG.
 pub(super) struct Claim {
     header: FrameHeader,
     started: Instant,
-    place: OwnedSemaphorePermit,
+    /// Among the session's frames, and among all sessions'.
+    places: [OwnedSemaphorePermit; 2],
     memory: OwnedSemaphorePermit,
 }
 
@@ -246,11 +266,12 @@ impl Claim {
             return Err(reply);
         }
         let overloaded = || dropped(header.seq, DropReason::Overloaded, started);
+        let admitted = shared.admit(&header, started).map_err(|_| overloaded())?;
         let place = timeout_at(by, Arc::clone(&shared.in_flight).acquire_owned()).await;
         let Ok(Ok(place)) = place else { return Err(overloaded()) };
         let memory = timeout_at(by, reserve(context, header.jpeg_len)).await;
         let Ok(Some(memory)) = memory else { return Err(overloaded()) };
-        Ok(Self { header, started, place, memory })
+        Ok(Self { header, started, places: [place, admitted], memory })
     }
 
     /// The frame, with what was read as its JPEG.
@@ -259,7 +280,7 @@ impl Claim {
         body: Result<Result<Vec<u8>, WireError>, Elapsed>,
         shared: &Shared,
     ) -> Result<Received, Ending> {
-        let Self { header, started, place, memory } = self;
+        let Self { header, started, places, memory } = self;
         let context = &shared.context;
         let jpeg = match body {
             Ok(Ok(jpeg)) => jpeg,
@@ -278,7 +299,7 @@ impl Claim {
             deadline,
             memory: Some(memory),
         };
-        Ok(Received { header, frame, deadline, receive, _place: place })
+        Ok(Received { header, frame, deadline, receive, _places: places })
     }
 }
 
@@ -289,7 +310,7 @@ pub(super) struct Received {
     deadline: Instant,
     /// From the header to the last byte.
     receive: Duration,
-    _place: OwnedSemaphorePermit,
+    _places: [OwnedSemaphorePermit; 2],
 }
 
 impl Received {

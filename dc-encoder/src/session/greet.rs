@@ -23,7 +23,7 @@ pub(super) enum Visitor {
     /// An agent that was admitted.
     Agent(Box<Session<Quic>>),
     /// Someone who asks for what operators do, on this stream. Whether they may is told there.
-    Operator(Operator, (SendStream, RecvStream)),
+    Operator(Box<Operator>, (SendStream, RecvStream)),
 }
 
 /// Reads the greeting and answers it. A refusal is delivered before the connection closes, so that the agent
@@ -31,12 +31,17 @@ pub(super) enum Visitor {
 pub(super) async fn greet(connection: &Connection, context: &Arc<Context>) -> Result<Visitor, End> {
     let identity =
         PeerIdentity::of(connection).map_err(|error| End::new(close::REFUSED, error.to_string()))?;
+    let place = context.devices.enter(&identity, Instant::now()).map_err(|why| {
+        context.metrics.refused(RefuseCode::Limit);
+        End::new(close::REFUSED, why)
+    })?;
     let within = context.timeouts.hello;
     let by = tokio::time::Instant::now() + within;
     let late = |_| End::malformed(format!("no greeting within {}", humantime::format_duration(within)));
     let (kind, mut send, recv) = timeout_at(by, first_stream(connection)).await.map_err(late)??;
     if kind == StreamKind::Operator {
-        return Ok(Visitor::Operator(Operator::new(connection, context, identity), (send, recv)));
+        let operator = Box::new(Operator::new(connection, context, identity, place));
+        return Ok(Visitor::Operator(operator, (send, recv)));
     }
     let mut reader = MsgReader::new(recv, MAX_CONTROL_BYTES);
     let seated = match timeout_at(by, read_hello(&mut reader)).await.map_err(late)? {
@@ -54,7 +59,7 @@ pub(super) async fn greet(connection: &Connection, context: &Arc<Context>) -> Re
             let _ = send.set_priority(i32::MAX);
             write_control(&mut send, &EncoderToAgentMsg::Welcome(context.welcome.clone()), context).await?;
             context.metrics.admitted();
-            let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key(), &hello.camera));
+            let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key(), &hello.camera, place));
             let quic = Quic::new(connection, send, reader);
             let session = Session::new(quic, shared, hello, (seat, identity));
             Ok(Visitor::Agent(Box::new(session)))

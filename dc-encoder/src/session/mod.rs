@@ -24,21 +24,25 @@ use tokio::time::timeout;
 
 use crate::batch::Pipeline;
 use crate::registry::{Registrar, RegistryError};
+use crate::serve::Handshakes;
 use crate::serve::config::Timeouts;
 use crate::serve::metrics::Metrics;
 
 pub mod admit;
 mod control;
+mod devices;
 mod fetch;
 mod frame;
 mod greet;
 mod live;
 mod operator;
 mod quic;
+pub mod rates;
 mod stream;
 pub(crate) mod tcp;
 mod transport;
 
+pub(crate) use devices::Devices;
 pub(crate) use live::Live;
 
 use greet::Visitor;
@@ -52,6 +56,10 @@ pub(crate) struct Context {
     pub(crate) pipeline: Arc<Pipeline>,
     /// Memory for received JPEGs of all sessions together, in KiB.
     pub(crate) memory: Arc<Semaphore>,
+    /// Frames of all sessions between their header and their reply.
+    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) handshakes: Handshakes,
+    pub(crate) devices: Devices,
     pub(crate) live: Live,
     /// What cameras should run. `None`: this server has no registry.
     pub(crate) registrar: Option<Arc<Registrar>>,

@@ -18,6 +18,7 @@ use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::devices::Place;
 use super::stream::{on_disk, read_kind};
 use super::{Context, End};
 use crate::registry::RegistryError;
@@ -30,11 +31,17 @@ pub(super) struct Operator {
     connection: Connection,
     context: Arc<Context>,
     identity: PeerIdentity,
+    _place: Place,
 }
 
 impl Operator {
-    pub(super) fn new(connection: &Connection, context: &Arc<Context>, identity: PeerIdentity) -> Self {
-        Self { connection: connection.clone(), context: Arc::clone(context), identity }
+    pub(super) fn new(
+        connection: &Connection,
+        context: &Arc<Context>,
+        identity: PeerIdentity,
+        place: Place,
+    ) -> Self {
+        Self { connection: connection.clone(), context: Arc::clone(context), identity, _place: place }
     }
 
     /// The operator, for the log and the audit log.

@@ -76,6 +76,13 @@ async fn serve(
     identity: PeerIdentity,
     context: &Arc<Context>,
 ) -> End {
+    let place = match context.devices.enter(&identity, std::time::Instant::now()) {
+        Ok(place) => place,
+        Err(why) => {
+            let refused = Refused::new(RefuseCode::Limit, &why);
+            return turned_away(refused, peer, outbox, context).await;
+        }
+    };
     let within = context.timeouts.hello;
     let hello = match timeout(within, read_hello(&mut from)).await {
         Ok(Ok(hello)) => Ok(hello),
@@ -92,13 +99,7 @@ async fn serve(
     });
     let (hello, seat) = match seated {
         Ok(seated) => seated,
-        Err(refused) => {
-            context.metrics.refused(refused.code);
-            tracing::warn!(%peer, "turned away (TCP): {refused}");
-            let end = End::new(close::REFUSED, refused.to_string());
-            let _ = outbox.control(&EncoderToAgentMsg::Refused(refused)).await;
-            return end;
-        }
+        Err(refused) => return turned_away(refused, peer, outbox, context).await,
     };
     if let Err(end) = outbox.control(&EncoderToAgentMsg::Welcome(context.welcome.clone())).await {
         return end;
@@ -106,7 +107,7 @@ async fn serve(
     context.metrics.admitted();
     tracing::info!(camera = %hello.camera, agent = %hello.agent, %peer, "connected (TCP)");
     let camera = hello.camera.clone();
-    let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key(), &camera));
+    let shared = Arc::new(frame::Shared::new(Arc::clone(context), seat.key(), &camera, place));
     let (tcp, reader) = Tcp::start(from, peer, outbox.clone(), ended, &shared);
     let end = Session::new(tcp, Arc::clone(&shared), hello, (seat, identity)).serve().await;
     tracing::info!(%camera, %peer, "disconnected (TCP): {}; {shared}", end.message);
@@ -117,6 +118,14 @@ async fn serve(
             stuck.abort();
         }
     });
+    end
+}
+
+async fn turned_away(refused: Refused, peer: SocketAddr, outbox: &Outbox, context: &Context) -> End {
+    context.metrics.refused(refused.code);
+    tracing::warn!(%peer, "turned away (TCP): {refused}");
+    let end = End::new(close::REFUSED, refused.to_string());
+    let _ = outbox.control(&EncoderToAgentMsg::Refused(refused)).await;
     end
 }
 

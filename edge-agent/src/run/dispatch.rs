@@ -1,7 +1,7 @@
 //! Which frame goes next, and when: a place in flight first, then the newest frame.
 //!
 //! ```text
-//! link up:    place in flight ─► newest frame ─► its own task (Way)
+//! link up:    its turn (pace) ─► place in flight ─► newest frame ─► its own task (Way)
 //! link down:  live: the newest frame is held until its deadline; lossless: nothing is taken
 //! ```
 
@@ -94,6 +94,7 @@ impl Dispatch {
             if let Some(order) = &self.way.order {
                 order.may_go(self.next).await;
             }
+            self.way.pace.turn().await;
             session.slot().await
         };
         let permit = tokio::select! {

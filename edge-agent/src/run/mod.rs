@@ -31,6 +31,7 @@ use crate::heads::{HeadSet, Heads};
 use crate::ledger::{Dropped, Ledger, Ticket};
 use crate::meter::Meter;
 use crate::metrics::{Metrics, View};
+use crate::pace::Pace;
 use crate::releases::keeper::Port;
 use crate::releases::{self, Opened};
 use crate::sinks::{self, Event, FrameInfo, Overflow, Writer};
@@ -86,12 +87,12 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     let Running { frames, losses, pump } =
         tokio::task::spawn_blocking(move || capture::start(&source, &options)).await.context("capture")??;
     let link = start_link(dialer, &settings, Arc::clone(&heads), port);
-    let ledger = Ledger::default();
+    let (ledger, pace) = (Ledger::default(), Arc::<Pace>::default());
     let _metrics = match settings.metrics {
         Some(endpoint) => {
             let metrics = Arc::new(Metrics::default());
             meters.push(Arc::clone(&metrics) as Arc<dyn Meter>);
-            Some(View::new(metrics, &ledger, &heads, &link).serve(endpoint)?)
+            Some(View::new(metrics, &ledger, &heads, &link, &pace).serve(endpoint)?)
         }
         None => None,
     };
@@ -110,6 +111,7 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
         ledger,
         latest: Latest::default(),
         link: link.state(),
+        pace,
         sink: sink.clone(),
         order: (pacing == Pacing::Lossless).then(|| Order::new(settings.max_in_flight)),
         hurry: Stop::new(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::Encoding;
+use protocol::{DropReason, Encoding};
 use shared::image::Limits;
 use shared::uplink::Uplink;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -14,6 +14,7 @@ use crate::capture::{Backoff, Captured, Image, Stop};
 use crate::heads::{Embedding, HeadSet, Heads, Outcome};
 use crate::ledger::{Dropped, Ledger, Ticket};
 use crate::meter::{Measured, Meter, by_stage};
+use crate::pace::Pace;
 use crate::sinks::{Answer, Event, FrameInfo, Sink, Stages};
 use crate::uplink::frame::{Incoming, Outgoing, exchange};
 use crate::uplink::link::State;
@@ -37,6 +38,8 @@ pub(super) struct Way {
     pub(super) ledger: Ledger,
     pub(super) latest: Latest,
     pub(super) link: watch::Receiver<State>,
+    /// How many frames a second go out while the encoder is overloaded.
+    pub(super) pace: Arc<Pace>,
     pub(super) sink: Sink,
     /// Lines in the order of frames, for lossless runs.
     pub(super) order: Option<Order>,
@@ -137,19 +140,25 @@ impl Way {
 
     /// Asks encoders, as often as this run allows.
     async fn ask(&self, mut outgoing: Outgoing, mut at: InFlight) -> Result<Incoming, Dropped> {
-        for attempt in 1.. {
+        let mut attempt = 1;
+        loop {
             if self.attempts > 1 {
                 outgoing.deadline = Instant::now() + self.deadline;
             }
-            match exchange(&at.session, &outgoing).await {
+            let sent = Instant::now();
+            self.pace.sent(sent);
+            let result = exchange(&at.session, &outgoing).await;
+            self.pace.heard(sent, &result);
+            match result {
                 Err(reason) if attempt < self.attempts && reason.worth_another_try() => {
                     tracing::debug!(seq = outgoing.seq, %reason, attempt, "trying the frame again");
                     at = self.another_place(at, attempt).await?;
+                    // A frame that may wait waits for as long as the encoder has too much to do.
+                    attempt += u32::from(reason != Dropped::Encoder(DropReason::Overloaded));
                 }
                 result => return result,
             }
         }
-        unreachable!("the last attempt returns")
     }
 
     /// Gives the place back, waits a little, and gets one at whatever encoder takes frames then.
@@ -160,6 +169,7 @@ impl Way {
     ) -> Result<InFlight, Dropped> {
         drop((session, permit));
         tokio::time::sleep(RETRY.wait(attempt, rand::random_range(0.0..1.0))).await;
+        self.pace.turn().await;
         let mut link = self.link.clone();
         loop {
             let state = link.borrow_and_update().clone();

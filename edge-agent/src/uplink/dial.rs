@@ -83,6 +83,14 @@ impl Dialer {
         Self { congestion, ..self }
     }
 
+    /// Another camera's dialer on the same socket, for programs that are many cameras.
+    /// [`close`](Self::close) of one ends the connections of all.
+    #[must_use]
+    pub fn beside(&self, folder: &Path, identity: Identity, greeting: Greeting) -> Self {
+        let (endpoint, clock) = (self.endpoint.clone(), Arc::clone(&self.clock));
+        Self { endpoint, folder: folder.to_owned(), greeting, identity: Some(identity), clock }
+    }
+
     /// Holds certificates against another clock than the machine's.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn TimeProvider>) -> Self {

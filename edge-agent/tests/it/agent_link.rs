@@ -175,3 +175,35 @@ async fn a_signal_ends_frames_in_flight_with_a_reason() {
     let [captured, answered, dropped] = finished.assert_accounted();
     assert!(answered == 0 && captured == dropped && (2..=4).contains(&captured), "{captured}");
 }
+
+#[tokio::test]
+async fn an_overloaded_encoder_slows_the_camera_down_and_gets_it_back_when_it_keeps_up() {
+    let pki = Pki::new();
+    let overloaded = Behaviour { on_frame: OnFrame::Drop(DropReason::Overloaded), ..Behaviour::default() };
+    let encoder = Encoder::start(&pki, overloaded);
+    let mut command = run(&pki, &[&encoder], &frames(&pki, ENDLESS));
+    let mut agent = Agent::spawn(command.args(["--fps", "50"]));
+    agent.says("the encoder is overloaded: at most ").await;
+    encoder.behave(|behaviour| behaviour.on_frame = OnFrame::Answer);
+    agent.says("the encoder keeps up again").await;
+    agent.answer().await;
+    agent.signal("TERM");
+    let finished = agent.finish().await;
+    finished.assert_accounted();
+    let said = finished.stderr.matches("the encoder is overloaded").count();
+    assert_eq!(said, 1, "a limit is said when it begins: {}", finished.stderr);
+}
+
+#[tokio::test]
+async fn pictures_from_a_disk_wait_for_an_overloaded_encoder_and_none_is_lost() {
+    let pki = Pki::new();
+    let overloaded = Behaviour { on_frame: OnFrame::Drop(DropReason::Overloaded), ..Behaviour::default() };
+    let mut encoder = Encoder::start(&pki, overloaded);
+    let agent = Agent::spawn(run(&pki, &[&encoder], &frames(&pki, 20)).args(["--max-in-flight", "1"]));
+    // More often than a frame is tried that comes to nothing for another reason.
+    for _ in 0..6 {
+        assert_eq!(encoder.sees_frame().await.seq, 0);
+    }
+    encoder.behave(|behaviour| behaviour.on_frame = OnFrame::Answer);
+    assert_eq!(agent.finish().await.assert_accounted(), [20, 20, 0]);
+}

@@ -65,7 +65,7 @@ pub enum DropReason {
     Superseded = 0,
     /// Its deadline passed in the queue.
     Expired = 1,
-    /// The queue is full of other cameras' frames.
+    /// The encoder has too much to do, or a limit on what this camera or all together may send was reached.
     Overloaded = 2,
     /// The encoder is shutting down.
     Draining = 3,
@@ -92,7 +92,7 @@ impl fmt::Display for DropReason {
         f.write_str(match self {
             Self::Superseded => "a newer frame took its place in the encoder's queue",
             Self::Expired => "its deadline passed in the encoder's queue",
-            Self::Overloaded => "the encoder's queue is full",
+            Self::Overloaded => "the encoder has more to do than it can",
             Self::Draining => "the encoder is shutting down",
         })
     }

@@ -132,9 +132,11 @@ type Render = dyn Fn() -> String + Send + Sync;
 
 async fn accept(listener: TcpListener, page: Arc<Render>) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut failing = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                failing = false;
                 // Full: the connection is closed, and a scraper tries again at its next turn.
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
                 let page = Arc::clone(&page);
@@ -145,7 +147,12 @@ async fn accept(listener: TcpListener, page: Arc<Render>) {
                 });
             }
             Err(error) => {
-                tracing::debug!(%error, "no connection for metrics");
+                // Said once, until it works again.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(
+                        "no connection for metrics: {error}; raise the limit of open files (ulimit -n)"
+                    );
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicServerConfig;
+use ring::hmac;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -71,6 +72,19 @@ impl ServerTls {
         let mut config = self.rustls_config()?;
         config.alpn_protocols = vec![protocol::ALPN_TCP.to_vec()];
         Ok(config)
+    }
+
+    /// For the endpoint: connection IDs and stateless resets (RFC 9000 §10.3) that agents also understand
+    /// from a server that was started again. The packet of a connection that the server does not know is
+    /// then answered, and the agent connects anew at once; otherwise it would notice only by the silence.
+    /// The key comes from the server's own.
+    pub fn endpoint_config(&self) -> quinn::EndpointConfig {
+        let own = hmac::Key::new(hmac::HMAC_SHA256, self.identity.key().secret_der());
+        let reset = hmac::sign(&own, b"fth stateless reset");
+        let reset = hmac::Key::new(hmac::HMAC_SHA256, reset.as_ref());
+        let mut config = quinn::EndpointConfig::new(Arc::new(reset));
+        config.cid_generator(|| Box::new(transport::RandomIds)).min_reset_interval(transport::RESET_INTERVAL);
+        config
     }
 
     /// The TLS half of [`server_config`](Self::server_config).

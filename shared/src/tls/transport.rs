@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig};
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use quinn::{ConnectionId, ConnectionIdGenerator, IdleTimeout, TransportConfig, VarInt};
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 /// A quiet link is probed this often: two lost probes still leave the connection alive, and carriers' NAT
 /// tables (30 s and more) keep the port open.
@@ -24,6 +25,36 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// How much we keep for retransmission: no more than the peer would take.
 const SEND_WINDOW: u64 = CONNECTION_WINDOW as u64;
+
+/// Between two stateless resets: a thousand cameras are told within a second, and strangers' packets are
+/// not worth more.
+pub(super) const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Connection IDs that nothing can be told from. A server answers unknown ones with a reset, also those
+/// that it gave out before it was started again; usual ones carry a mark of the process that made them.
+#[derive(Debug)]
+pub(super) struct RandomIds;
+
+/// Bytes of an ID: no two connections get the same by chance.
+const ID_BYTES: usize = 8;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut bytes = [0; ID_BYTES];
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .expect("TLS has no keys either where the system gives no randomness");
+        ConnectionId::new(&bytes)
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
 
 /// The encoder's side: agents may have `max_streams` bidirectional streams open (the control stream and one
 /// per frame in flight), nothing else.

@@ -6,6 +6,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -191,18 +192,24 @@ impl Prepared {
     /// # Errors
     /// As there.
     pub fn serve_with(&self, dir: &Path, listen: &str, extra: &[&str]) -> anyhow::Result<Server> {
+        let command = &mut Command::new(process::program("dc-encoder")?);
+        self.serve_through(command, dir, &[&["--listen", listen], extra].concat())
+    }
+
+    /// [`serve`](Self::serve) through a command that runs `dc-encoder` with the arguments it is given, such
+    /// as a shell that sets limits first.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn serve_through(&self, command: &mut Command, dir: &Path, extra: &[&str]) -> anyhow::Result<Server> {
         let ready = dir.join("ready");
         let _ = std::fs::remove_file(&ready);
-        let args = [
-            ("--listen", listen.to_owned()),
-            ("--model", shown(&self.model)),
-            ("--pki", shown(&self.pki)),
-            ("--ready-file", shown(&ready)),
-        ];
-        let args =
-            std::iter::once("serve".to_owned()).chain(args.into_iter().flat_map(|(k, v)| [k.to_owned(), v]));
-        let args = args.chain(extra.iter().map(|&arg| arg.to_owned()));
-        let mut encoder = Running::start("dc-encoder", args, &dir.join("dc-encoder.log"))?;
+        let paths = [("--model", &self.model), ("--pki", &self.pki), ("--ready-file", &ready)];
+        command.arg("serve").args(extra);
+        for (flag, path) in paths {
+            command.arg(flag).arg(path);
+        }
+        let mut encoder = Running::start_in(command, "dc-encoder", &dir.join("dc-encoder.log"))?;
         let address = encoder.wait_for_file(&ready, READY_WITHIN)?.trim().to_owned();
         Ok(Server { encoder, address })
     }
@@ -212,11 +219,25 @@ impl Prepared {
     /// # Errors
     /// The agent did not start.
     pub fn agent(&self, dir: &Path, server: &str, extra: &[&str]) -> anyhow::Result<Running> {
+        self.agent_as(CAMERA, dir, server, extra)
+    }
+
+    /// [`agent`](Self::agent) as another camera, whose certificate was issued already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn agent_as(
+        &self,
+        camera: &str,
+        dir: &Path,
+        server: &str,
+        extra: &[&str],
+    ) -> anyhow::Result<Running> {
         let mut args = vec!["run".to_owned(), "--format".into(), "json".into()];
         for (flag, value) in [
             ("--server", server.to_owned()),
-            ("--identity", shown(&self.identity())),
-            ("--camera", CAMERA.into()),
+            ("--identity", shown(&self.pki.join("cameras").join(camera))),
+            ("--camera", camera.to_owned()),
         ] {
             args.extend([flag.to_owned(), value]);
         }

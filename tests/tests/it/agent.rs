@@ -38,7 +38,11 @@ pub struct Agent {
 
 impl Agent {
     pub fn start(prepared: &Prepared, dir: &Path, server: &str, extra: &[&str]) -> Self {
-        let mut process = prepared.agent(dir, server, extra).unwrap();
+        Self::reading(prepared.agent(dir, server, extra).unwrap())
+    }
+
+    /// Reads the lines of an agent that was started.
+    pub fn reading(mut process: Running) -> Self {
         let stdout = process.stdout().unwrap();
         let (sender, lines) = sync_channel(4096);
         std::thread::spawn(move || {

@@ -6,6 +6,7 @@ mod demo;
 mod evaluate;
 mod faults;
 mod live;
+mod load;
 mod main_job;
 mod network;
 mod swap;
