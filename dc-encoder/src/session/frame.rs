@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{timeout, timeout_at};
 
 use super::Context;
+use super::memory::Picture;
 use crate::backend::Encoded;
 use crate::batch::{CameraKey, Frame, Outcome, Rejection, Ticket, Timings};
 use crate::serve::metrics::WITHDRAWN;
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     name: String,
     /// Frames between their header and their reply.
     in_flight: Semaphore,
+    /// What is known of the camera's picture.
+    picture: Picture,
     tally: Tally,
 }
 
@@ -51,7 +54,8 @@ struct Tally {
 impl Shared {
     pub(super) fn new(context: Arc<Context>, camera: CameraKey, name: &str) -> Self {
         let in_flight = Semaphore::new(context.welcome.limits.max_in_flight.into());
-        Self { context, camera, name: name.to_owned(), in_flight, tally: Tally::default() }
+        let picture = Picture::new(&context.backend);
+        Self { context, camera, name: name.to_owned(), in_flight, picture, tally: Tally::default() }
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {
@@ -203,6 +207,12 @@ async fn answer(
     if let Some(reply) = refuse(&header, context) {
         return reply.into();
     }
+    let patches = match shared.picture.chosen(&header) {
+        Ok(patches) => patches,
+        Err(Rejection { code, message }) => {
+            return FrameReplyMsg::rejected(header.seq, code, &message).into();
+        }
+    };
     // Both are bounds on memory; an agent within its limits gets the first at once.
     let Ok(Ok(_place)) = timeout_at(receive_by, shared.in_flight.acquire()).await else {
         return dropped(header.seq, DropReason::Overloaded, started).into();
@@ -223,12 +233,13 @@ async fn answer(
         camera: shared.camera,
         seq: header.seq,
         jpeg,
+        patches,
         tokens: header.tokens.is_some(),
         deadline,
         memory: Some(memory),
     };
     let outcome = settle(context.pipeline.submit(frame), deadline, context).await;
-    reply(&header, receive, outcome, context).into()
+    reply(&header, receive, outcome, shared).into()
 }
 
 /// What the header alone rules out, before anything is read or allocated.
@@ -295,27 +306,43 @@ async fn settle(mut ticket: Ticket, deadline: Instant, context: &Context) -> Out
     ticket.outcome().await
 }
 
-fn reply(header: &FrameHeader, receive: Duration, outcome: Outcome, context: &Context) -> FrameReplyMsg {
+fn reply(header: &FrameHeader, receive: Duration, outcome: Outcome, shared: &Shared) -> FrameReplyMsg {
     let seq = header.seq;
     match outcome {
         Outcome::Encoded { encoded, batch, timings } => {
-            let timings = on_wire(receive, timings);
-            let batch = u16::try_from(batch).unwrap_or(u16::MAX);
-            to_answer(header, &encoded, context).map_or_else(
-                |error| {
-                    let why = format!("the embedding cannot travel as asked: {error}");
-                    FrameReplyMsg::rejected(seq, RejectCode::Internal, &why)
-                },
-                |(embedding, tokens)| {
-                    FrameReplyMsg::Answer(Answer { seq, timings, batch, embedding, tokens })
-                },
-            )
+            answered(header, &encoded, (batch, on_wire(receive, timings)), &shared.context)
+        }
+        Outcome::Partial { tokens, choice, batch, timings } => {
+            let spent = (batch, on_wire(receive, timings));
+            match shared.picture.embedded(seq, &choice, &tokens) {
+                Some(encoded) => answered(header, &encoded, spent, &shared.context),
+                None => {
+                    let why = "this encoder has no memory for patches";
+                    FrameReplyMsg::rejected(seq, RejectCode::PatchesUnavailable, why)
+                }
+            }
         }
         Outcome::Dropped(reason, timings) => {
             FrameReplyMsg::Dropped { seq, reason, timings: on_wire(receive, timings) }
         }
         Outcome::Rejected(Rejection { code, message }) => FrameReplyMsg::rejected(seq, code, &message),
     }
+}
+
+fn answered(
+    header: &FrameHeader,
+    encoded: &Encoded,
+    (batch, timings): (usize, ServerTimings),
+    context: &Context,
+) -> FrameReplyMsg {
+    let (seq, batch) = (header.seq, u16::try_from(batch).unwrap_or(u16::MAX));
+    to_answer(header, encoded, context).map_or_else(
+        |error| {
+            let why = format!("the embedding cannot travel as asked: {error}");
+            FrameReplyMsg::rejected(seq, RejectCode::Internal, &why)
+        },
+        |(embedding, tokens)| FrameReplyMsg::Answer(Answer { seq, timings, batch, embedding, tokens }),
+    )
 }
 
 type Tensors = (protocol::WireTensor, Option<protocol::WireTensor>);

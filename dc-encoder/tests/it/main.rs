@@ -4,8 +4,10 @@
 mod calibrate;
 mod commands;
 mod cpu;
+mod cpu_patches;
 mod cuda;
 mod embed;
+mod embed_patches;
 mod evaluate;
 mod head_classes;
 mod head_kinds;
@@ -20,6 +22,7 @@ mod registry;
 mod serve_frames;
 mod serve_lifecycle;
 mod serve_metrics;
+mod serve_patches;
 mod serve_registry;
 mod serve_sessions;
 mod serve_support;

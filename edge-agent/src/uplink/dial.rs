@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::failure::{Failure, Heals, by_person, diagnosed, never, refusal, soon};
-use super::session::{Connected, Control, Session, context};
+use super::session::{Connected, Control, OnWire, Session, context};
 use crate::config::ServerAddr;
 
 /// A name server that has not answered by then will be asked again.
@@ -77,7 +77,7 @@ impl Dialer {
         Self { clock, ..self }
     }
 
-    /// Connects to `server` and greets it; `spaces` are those of the heads, `in_flight` the most frames wanted
+    /// Connects to `server` and greets it; `spaces` are those of the heads, `on_wire` the most frames wanted
     /// on the wire at once.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Dialer {
         &mut self,
         server: &ServerAddr,
         spaces: Vec<SpaceId>,
-        in_flight: u16,
+        on_wire: OnWire,
     ) -> Result<(Session, Control), Failure> {
         let now = tls::now(&*self.clock);
         let identity = match self.identity.take().filter(|identity| identity.is_valid_at(now)) {
@@ -106,7 +106,7 @@ impl Dialer {
                         "{peer} accepted the connection but did not greet within {GREET_WITHIN:?}"
                     )))
                 })?;
-            Ok((Session::new(connected, welcome, in_flight), control))
+            Ok((Session::new(connected, welcome, on_wire), control))
         }
         .await;
         if result.as_ref().err().is_none_or(|failure: &Failure| failure.heals == Heals::Soon) {
