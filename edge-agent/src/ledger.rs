@@ -87,7 +87,8 @@ impl Dropped {
     /// Whether the same frame may fare better at another time or encoder.
     #[must_use]
     pub const fn worth_another_try(&self) -> bool {
-        matches!(self, Self::LinkLost(_) | Self::Encoder(_) | Self::Rejected(RejectCode::Internal, _))
+        use RejectCode::{Internal, PatchesMissing};
+        matches!(self, Self::LinkLost(_) | Self::Encoder(_) | Self::Rejected(Internal | PatchesMissing, _))
     }
 }
 
@@ -130,8 +131,10 @@ pub struct Ledger(Arc<Mutex<Counts>>);
 pub struct Counts {
     /// Frames the source gave.
     pub captured: u64,
-    /// Frames whose embedding came back.
+    /// Frames whose embedding came back, or that needed none of their own.
     pub answered: u64,
+    /// Those of them that showed nothing new, and were answered by the last embedding.
+    pub reused: u64,
     /// Frames without one, by [`Dropped::key`].
     pub dropped: BTreeMap<&'static str, u64>,
 }
@@ -150,12 +153,15 @@ impl Counts {
     }
 }
 
-/// `captured=600 answered=590 dropped=10 (superseded=7 link_lost=3)`
+/// `captured=600 answered=590 dropped=10 (superseded=7 link_lost=3)`; `reused=100` at the end, if there are any.
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "captured={} answered={} dropped={}", self.captured, self.answered, self.dropped())?;
         let reasons: Vec<_> = self.dropped.iter().map(|(key, count)| format!("{key}={count}")).collect();
-        if reasons.is_empty() { Ok(()) } else { write!(f, " ({})", reasons.join(" ")) }
+        if !reasons.is_empty() {
+            write!(f, " ({})", reasons.join(" "))?;
+        }
+        if self.reused == 0 { Ok(()) } else { write!(f, " reused={}", self.reused) }
     }
 }
 
@@ -188,6 +194,14 @@ impl Ticket {
         if let Some(ledger) = self.0.take() {
             ledger.update(|counts| counts.answered += 1);
         }
+    }
+
+    /// The last embedding is as good as its own.
+    pub fn reused(self) {
+        if let Some(ledger) = &self.0 {
+            ledger.update(|counts| counts.reused += 1);
+        }
+        self.answered();
     }
 
     /// It never will.
@@ -226,6 +240,15 @@ mod tests {
             counts.to_string(),
             "captured=5 answered=2 dropped=3 (internal=1 link_lost=1 superseded=1)"
         );
+    }
+
+    #[test]
+    fn a_reused_embedding_is_an_answer_of_its_own_kind() {
+        let ledger = Ledger::default();
+        ledger.captured().answered();
+        ledger.captured().reused();
+        assert_eq!(ledger.counts().open(), 0);
+        assert_eq!(ledger.counts().to_string(), "captured=2 answered=2 dropped=0 reused=1");
     }
 
     #[test]

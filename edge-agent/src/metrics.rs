@@ -95,8 +95,12 @@ impl View {
     fn frames(&self, page: &mut Page) {
         let counts = self.ledger.counts();
         page.counter("fth_agent_frames_captured_total", "Frames the source gave.", counts.captured);
-        let (name, help) = ("fth_agent_frames_answered_total", "Frames whose embedding came back.");
+        let (name, help) =
+            ("fth_agent_frames_answered_total", "Frames with an embedding, their own or the last.");
         page.counter(name, help, counts.answered);
+        let (name, help) =
+            ("fth_agent_frames_reused_total", "Answered frames that showed nothing new, and were not sent.");
+        page.counter(name, help, counts.reused);
         let dropped = |key| counts.dropped.get(key).copied().unwrap_or_default();
         let (name, help) = ("fth_agent_frames_dropped_total", "Frames without an answer, by why.");
         page.counters(name, help, "reason", Dropped::KEYS.map(|key| (key, dropped(key))));

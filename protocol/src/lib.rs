@@ -49,7 +49,7 @@ pub use message::control::{
     AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, GridShape, Hello, InputSize, Ping, Pong,
     RefuseCode, Refused, SessionLimits, StreamKind, Welcome,
 };
-pub use message::frame::{Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, ServerTimings};
+pub use message::frame::{Answer, DropReason, FrameHeader, FrameReplyMsg, Kept, RejectCode, ServerTimings};
 pub use message::head::{FetchCode, FetchReplyMsg, FetchRequest, HeadReport, Wanted};
 pub use message::operate::{
     AuditEntry, CameraHead, ChannelState, HistoryEntry, OperatorCode, OperatorReplyMsg, OperatorRequestMsg,
@@ -61,10 +61,10 @@ pub use space::{ParseSpaceIdError, SpaceId};
 pub use tensor::{Encoding, ParseEncodingError, WireTensor};
 
 /// Names this protocol, and its version, in the TLS handshake: peers of different versions do not connect.
-pub const ALPN: &[u8] = b"fth/3";
+pub const ALPN: &[u8] = b"fth/4";
 
 /// The same over TCP.
-pub const ALPN_TCP: &[u8] = b"fth-tcp/3";
+pub const ALPN_TCP: &[u8] = b"fth-tcp/4";
 
 /// The version that [`Hello`] and [`Welcome`] carry. It changes together with [`ALPN`] and [`ALPN_TCP`].
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;

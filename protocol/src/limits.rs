@@ -29,8 +29,11 @@ pub const MAX_AUDIT_LINES: u32 = 1000;
 /// The whole of a share: 1000 thousandths of the cameras.
 pub const WHOLE_SHARE: u16 = 1000;
 
-/// Longest frame header, in bytes without its length prefix. The largest header is 37 bytes.
-pub const MAX_FRAME_HEADER_BYTES: usize = 64;
+/// Most bytes of [`Kept::places`](crate::Kept::places): a bit for each of [`MAX_ROWS`] patches.
+pub const MAX_PLACES_BYTES: usize = MAX_ROWS as usize / 8;
+
+/// Longest frame header, in bytes without its length prefix: a largest one of 38 bytes, and the places of patches.
+pub const MAX_FRAME_HEADER_BYTES: usize = 64 + MAX_PLACES_BYTES;
 
 /// Longest reply to a frame, in bytes without its length prefix: one tensor of [`MAX_TENSOR_BYTES`] and an
 /// embedding. A session expects much less: [`reply_bytes`].

@@ -1,7 +1,7 @@
 //! What both sides of the wire must agree on.
 //!
 //! ```text
-//! frames ─► image ─► uplink ══ wire, tls ══► preprocess ─► (encoder) ─► embedding ─► head
+//! frames ─► image ─► uplink, patches ══ wire, tls ══► preprocess ─► (encoder) ─► embedding ─► head
 //! head file ─► release (signed) ─► the cameras that should run it
 //! ```
 //! `config`, `telemetry` and `metrics` serve both programs. The encoder, capture and servers do not belong here.
@@ -12,6 +12,7 @@ pub mod frames;
 pub mod head;
 pub mod image;
 pub mod metrics;
+pub mod patches;
 pub mod preprocess;
 pub mod release;
 pub mod telemetry;

@@ -4,6 +4,7 @@
 //! JPEG ─► check ─► small enough, passthrough on? ── yes ─► the same bytes
 //!                                               └─ no ──► decode ─► fit ─► encode
 //! Rgb  ─────────────────────────────────────────────────────────► fit ─► encode
+//! with patches: decode ─► the encoder's input size ─► a mosaic of some patches ─► encode
 //! ```
 //! Frames for training pass through the same code, and a head records the transformation's [`Uplink::id`]: JPEG
 //! leaves traces that an encoder sees.
@@ -15,9 +16,13 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::image::Chroma;
 use crate::image::{JpegError, Limits, Rgb, fit_within, jpeg, resize};
+use crate::patches::{ParsePolicyError, Policy};
 
 /// Version of the steps, the first part of every id. A change to any byte they produce is a new one.
 const VERSION: &str = "v1";
+
+/// What stands before the patches in an id.
+const PATCHES: &str = ":patches=";
 
 /// The longest side JPEG can express, in pixels.
 const MAX_SIDE: u32 = 65_535;
@@ -36,11 +41,21 @@ pub struct Uplink {
     pub chroma: Chroma,
     /// Send a JPEG that is small enough as it came, byte for byte. Default yes.
     pub passthrough: bool,
+    /// Which patches of a frame are sent. Default all, as one JPEG; otherwise the frame has the encoder's input size and
+    /// 4:4:4 chroma, and of the others only the quality counts.
+    pub patches: Policy,
 }
 
 impl Default for Uplink {
     fn default() -> Self {
-        Self { max_width: 960, max_height: 576, quality: 80, chroma: Chroma::C420, passthrough: true }
+        Self {
+            max_width: 960,
+            max_height: 576,
+            quality: 80,
+            chroma: Chroma::C420,
+            passthrough: true,
+            patches: Policy::All,
+        }
     }
 }
 
@@ -53,12 +68,13 @@ struct Table {
     quality: u8,
     chroma: Chroma,
     passthrough: bool,
+    patches: Policy,
 }
 
 impl Default for Table {
     fn default() -> Self {
-        let Uplink { max_width, max_height, quality, chroma, passthrough } = Uplink::default();
-        Self { max_width, max_height, quality, chroma, passthrough }
+        let Uplink { max_width, max_height, quality, chroma, passthrough, patches } = Uplink::default();
+        Self { max_width, max_height, quality, chroma, passthrough, patches }
     }
 }
 
@@ -66,8 +82,8 @@ impl TryFrom<Table> for Uplink {
     type Error = ParseError;
 
     fn try_from(table: Table) -> Result<Self, ParseError> {
-        let Table { max_width, max_height, quality, chroma, passthrough } = table;
-        Self { max_width, max_height, quality, chroma, passthrough }.validated()
+        let Table { max_width, max_height, quality, chroma, passthrough, patches } = table;
+        Self { max_width, max_height, quality, chroma, passthrough, patches }.validated()
     }
 }
 
@@ -96,13 +112,23 @@ pub enum ParseError {
         version: String,
     },
     /// Not of the form of an id.
-    #[error("uplink {0:?} is not of the form v1:WIDTHxHEIGHT:qQUALITY:420|422|444:pass|encode")]
+    #[error(
+        "uplink {0:?} is not of the form v1:WIDTHxHEIGHT:qQUALITY:420|422|444:pass|encode[:patches=PATCHES]"
+    )]
     Form(String),
+    /// Patches that are none.
+    #[error("uplink {id:?}: {source}")]
+    Patches {
+        /// The whole id.
+        id: String,
+        /// What is wrong with them.
+        source: ParsePolicyError,
+    },
 }
 
 impl Uplink {
     /// What a head records, for example `v1:960x576:q80:420:pass` (`encode` in place of `pass` where every frame
-    /// is encoded anew). [`FromStr`] reads it back.
+    /// is encoded anew; `:patches=changed(8,60)` behind it where not all patches are sent). [`FromStr`] reads it back.
     pub fn id(&self) -> String {
         self.to_string()
     }
@@ -158,9 +184,11 @@ pub struct Prepared {
 
 impl fmt::Display for Uplink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { max_width, max_height, quality, chroma, passthrough } = self;
+        let Self { max_width, max_height, quality, chroma, passthrough, patches } = self;
         let pass = if *passthrough { "pass" } else { "encode" };
-        write!(f, "{VERSION}:{max_width}x{max_height}:q{quality}:{}:{pass}", chroma.as_str())
+        write!(f, "{VERSION}:{max_width}x{max_height}:q{quality}:{}:{pass}", chroma.as_str())?;
+        // Whole frames are named as they were before there was a choice.
+        if *patches == Policy::All { Ok(()) } else { write!(f, "{PATCHES}{patches}") }
     }
 }
 
@@ -173,7 +201,16 @@ impl FromStr for Uplink {
         if version != VERSION && version.strip_prefix('v').is_some_and(numbered) {
             return Err(ParseError::Version { id: id.into(), version: version.into() });
         }
-        let uplink = parse(id).ok_or_else(|| ParseError::Form(id.into()))?.validated()?;
+        let (whole, patches) = match id.split_once(PATCHES) {
+            None => (id, Policy::All),
+            Some((whole, patches)) => {
+                let patches =
+                    patches.parse().map_err(|source| ParseError::Patches { id: id.into(), source })?;
+                (whole, patches)
+            }
+        };
+        let uplink = parse(whole).ok_or_else(|| ParseError::Form(id.into()))?;
+        let uplink = Self { patches, ..uplink }.validated()?;
         // One spelling only: ids are compared as text.
         if uplink.id() == id { Ok(uplink) } else { Err(ParseError::Form(id.into())) }
     }
@@ -195,5 +232,6 @@ fn parse(id: &str) -> Option<Uplink> {
             "encode" => false,
             _ => return None,
         },
+        patches: Policy::All,
     })
 }

@@ -9,7 +9,7 @@ use shared::preprocess::{PatchGeometry, patchify};
 
 use super::checked::{self, CPU_BATCH, GPU_BATCH, MAX_BATCH_TOKENS};
 use super::device::Opened;
-use super::{Backend, BackendError, BackendInfo, Encoded};
+use super::{Backend, BackendError, BackendInfo, Encoded, Partial, Patches};
 use crate::model::{Config, Model};
 
 /// A model on a candle device.
@@ -30,6 +30,7 @@ impl CandleBackend {
             device: opened.name,
             path: opened.path,
             reason: opened.reason,
+            patches: Some(Patches::of(config)),
             ..BackendInfo::of(config, model.space(), max_batch)
         };
         let geometry = PatchGeometry {
@@ -54,6 +55,26 @@ impl CandleBackend {
         // One frame, the usual case, is moved and not copied.
         let values = if each.len() == 1 { each.swap_remove(0) } else { each.concat() };
         Tensor::from_vec(values, shape, self.model.device())
+    }
+
+    /// Latent tokens of frames with as many patches each.
+    fn run_partial(&self, batch: &[&Partial]) -> candle_core::Result<Vec<Vec<f32>>> {
+        let Some(count) = batch.first().map(|partial| partial.choice.len()) else { return Ok(Vec::new()) };
+        let (preprocess, length) = (&self.model.config().preprocess, self.geometry.patch_len());
+        let mut values = Vec::with_capacity(batch.len() * count * length);
+        let mut places = Vec::with_capacity(batch.len() * count);
+        for Partial { frame, choice } in batch {
+            let all = patchify(&preprocess.normalise(frame), self.geometry);
+            for place in choice.places() {
+                values.extend_from_slice(&all[*place as usize * length..][..length]);
+            }
+            places.extend_from_slice(choice.places());
+        }
+        let device = self.model.device();
+        let patches = Tensor::from_vec(values, (batch.len(), count, length), device)?;
+        let places = Tensor::from_vec(places, (batch.len(), count), device)?;
+        let tokens = self.model.encoder().encode_some(&patches, &places)?;
+        tokens.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2()
     }
 
     fn run(&self, batch: &[Arc<Rgb>], tokens: bool) -> candle_core::Result<Vec<Encoded>> {
@@ -81,6 +102,10 @@ impl Backend for CandleBackend {
 
     fn encode(&mut self, batch: &[Arc<Rgb>], tokens: bool) -> Result<Vec<Encoded>, BackendError> {
         checked::encode(&self.info, batch, || self.run(batch, tokens))
+    }
+
+    fn encode_partial(&mut self, batch: &[Partial]) -> Result<Vec<Vec<f32>>, BackendError> {
+        checked::encode_partial(&self.info, batch, |alike| self.run_partial(alike))
     }
 }
 

@@ -7,6 +7,7 @@
 //!                                          ├ cuda: NVIDIA's cards, f32 or bf16
 //!                                          ├ wgpu: GPUs that CUDA does not reach, f32
 //!                                          └ candle: the reference, on CPU or CUDA
+//! decode ─► [Partial, some patches] ─► Backend::encode_partial ─► tokens ─► Memory of the camera ─► embedding
 //! ```
 //! One thread owns a backend: `encode` takes `&mut self`, and a device is never shared behind a lock.
 
@@ -23,6 +24,7 @@ pub mod cpu;
 pub mod cuda;
 mod device;
 mod open;
+mod partial;
 mod precision;
 mod source;
 mod waiting;
@@ -31,6 +33,7 @@ pub mod wgpu;
 pub use candle::CandleBackend;
 pub use device::{DeviceChoice, DeviceError, Opened, ParseDeviceError, select};
 pub use open::{Choice, ChoiceArgs, Engine, open};
+pub use partial::{Memory, Partial, Patches};
 pub use precision::Precision;
 pub use waiting::sleep_when_idle;
 
@@ -57,6 +60,8 @@ pub struct BackendInfo {
     pub cells: usize,
     /// Height and width of the frames that [`Backend::encode`] takes, in pixels.
     pub input: (usize, usize),
+    /// What [`Backend::encode_partial`] needs to be known, if this backend encodes frames of which patches are missing.
+    pub patches: Option<Patches>,
     /// Most frames worth giving in one call: larger batches cost memory and gain nothing.
     pub max_batch: usize,
 }
@@ -76,6 +81,7 @@ impl BackendInfo {
             grid: (rows, cols, config.latent_dim()),
             cells: config.cells(),
             input: (config.height, config.width),
+            patches: None,
             max_batch,
         }
     }
@@ -110,6 +116,14 @@ pub enum BackendError {
         /// The model's input height in pixels.
         height: u32,
     },
+    /// Patches are missing, and this backend encodes whole frames only.
+    #[error(
+        "{device} encodes whole frames only: set `uplink.patches = \"all\"`, or serve on the processor (`--device cpu`)"
+    )]
+    WholeFrames {
+        /// The device in words.
+        device: String,
+    },
     /// The device failed: out of memory, lost, or an operation it does not have.
     #[error("{device} failed on a batch of {batch}: {source}")]
     Device {
@@ -140,6 +154,18 @@ pub trait Backend: Send {
     /// # Errors
     /// A frame of the wrong size, or a failing device. An empty batch gives an empty answer.
     fn encode(&mut self, batch: &[Arc<Rgb>], tokens: bool) -> Result<Vec<Encoded>, BackendError>;
+
+    /// Encodes frames of which only some patches are known, each by those alone, and returns their latent tokens
+    /// `[patches, latent_dim]` in reading order. Frames with as many patches share a batch.
+    ///
+    /// # Errors
+    /// As [`Backend::encode`]; [`BackendError::WholeFrames`] unless [`BackendInfo::patches`] says otherwise.
+    fn encode_partial(&mut self, batch: &[Partial]) -> Result<Vec<Vec<f32>>, BackendError> {
+        match batch {
+            [] => Ok(Vec::new()),
+            _ => Err(BackendError::WholeFrames { device: self.info().device }),
+        }
+    }
 }
 
 /// Why no backend could be opened.

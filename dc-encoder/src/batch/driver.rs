@@ -14,7 +14,7 @@ use shared::image::Rgb;
 
 use super::policy::Entry;
 use super::{Pipeline, Ready};
-use crate::backend::{Backend, Encoded};
+use crate::backend::{Backend, BackendError, Partial};
 
 /// One odd batch happens; this many in a row are a lost device (CUDA errors, for one, never go away).
 pub const MAX_FAILURES_IN_A_ROW: u32 = 8;
@@ -59,42 +59,68 @@ fn drive(backend: &mut dyn Backend, pipeline: &Pipeline, max_batch: usize) -> Re
     Ok(())
 }
 
-/// Encodes a batch and answers each of its frames. Frames with and without tokens share a batch: tokens are
-/// made for all when one frame wants them, and given to those that do.
+/// Encodes a batch and answers each of its frames: whole ones together, and those of which patches are known together.
 fn encode(backend: &mut dyn Backend, mut batch: Vec<Entry<Ready>>) -> Result<(), String> {
     let started = Instant::now();
     batch.iter_mut().for_each(|entry| entry.item.started(started));
-    let tokens = batch.iter().any(|entry| entry.item.tokens);
-    let images: Vec<Arc<Rgb>> = batch.iter().map(|entry| Arc::clone(&entry.item.rgb)).collect();
-    let result = encode_caught(backend, &images, tokens);
+    let (partial, whole): (Vec<_>, Vec<_>) =
+        batch.into_iter().map(|entry| entry.item).partition(|item| item.patches.is_some());
+    let whole = if whole.is_empty() { Ok(()) } else { encode_whole(backend, whole) };
+    let partial = if partial.is_empty() { Ok(()) } else { encode_partial(backend, partial) };
+    whole.and(partial)
+}
+
+/// Frames with and without tokens share a batch: tokens are made for all when one frame wants them, and given to those
+/// that do.
+fn encode_whole(backend: &mut dyn Backend, batch: Vec<Ready>) -> Result<(), String> {
+    let started = Instant::now();
+    let tokens = batch.iter().any(|item| item.tokens);
+    let images: Vec<Arc<Rgb>> = batch.iter().map(|item| Arc::clone(&item.rgb)).collect();
+    let result = caught(images.len(), || backend.encode(&images, tokens));
     let took = started.elapsed();
     let size = batch.len();
     match result {
         Ok(all) => {
-            for (Entry { item, .. }, mut encoded) in batch.into_iter().zip(all) {
+            for (item, mut encoded) in batch.into_iter().zip(all) {
                 encoded.tokens = encoded.tokens.filter(|_| item.tokens);
                 item.answer(encoded, size, took);
             }
             Ok(())
         }
         Err(why) => {
-            batch.into_iter().for_each(|Entry { item, .. }| item.fail(&why));
+            batch.into_iter().for_each(|item| item.fail(&why));
             Err(why)
         }
     }
 }
 
-fn encode_caught(
-    backend: &mut dyn Backend,
-    images: &[Arc<Rgb>],
-    tokens: bool,
-) -> Result<Vec<Encoded>, String> {
+fn encode_partial(backend: &mut dyn Backend, batch: Vec<Ready>) -> Result<(), String> {
+    let started = Instant::now();
+    let frames: Vec<Partial> = batch.iter().filter_map(Ready::partial).collect();
+    let result = caught(batch.len(), || backend.encode_partial(&frames));
+    let (took, size) = (started.elapsed(), batch.len());
+    match result {
+        Ok(all) => {
+            for ((item, tokens), Partial { choice, .. }) in batch.into_iter().zip(all).zip(frames) {
+                item.answer_partial(tokens, choice, size, took);
+            }
+            Ok(())
+        }
+        Err(why) => {
+            batch.into_iter().for_each(|item| item.fail(&why));
+            Err(why)
+        }
+    }
+}
+
+/// One answer for each of `count` frames, or why not.
+fn caught<T>(count: usize, encode: impl FnOnce() -> Result<Vec<T>, BackendError>) -> Result<Vec<T>, String> {
     // A backend that panicked may be left half-way, as after an error: it is asked again only so many times.
-    let all = catch_unwind(AssertUnwindSafe(|| backend.encode(images, tokens)))
+    let all = catch_unwind(AssertUnwindSafe(encode))
         .map_err(|panic| format!("the encoder panicked: {}", panic_message(panic.as_ref())))?
         .map_err(|error| error.to_string())?;
-    if all.len() != images.len() {
-        return Err(format!("the encoder gave {} embeddings for {} frames", all.len(), images.len()));
+    if all.len() != count {
+        return Err(format!("the encoder gave {} answers for {count} frames", all.len()));
     }
     Ok(all)
 }

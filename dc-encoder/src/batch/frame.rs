@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use protocol::{DropReason, RejectCode};
 use shared::image::Rgb;
+use shared::patches::Choice;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::policy::CameraKey;
-use crate::backend::Encoded;
+use crate::backend::{Encoded, Partial};
 
 /// A received frame.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Frame {
     pub seq: u64,
     /// The bytes as received.
     pub jpeg: Vec<u8>,
+    /// The patches that the bytes hold, if they are not a whole frame.
+    pub patches: Option<Choice>,
     /// Whether latent tokens are wanted.
     pub tokens: bool,
     /// From here on nobody wants the answer.
@@ -64,6 +67,17 @@ pub enum Outcome {
         /// Where the time went.
         timings: Timings,
     },
+    /// The patches that were sent are encoded.
+    Partial {
+        /// Latent tokens of these patches, `[patches, latent_dim]`.
+        tokens: Vec<f32>,
+        /// Which they are.
+        choice: Choice,
+        /// Frames in the batch, this one included.
+        batch: usize,
+        /// Where the time went.
+        timings: Timings,
+    },
     /// In order, but not encoded.
     Dropped(DropReason, Timings),
     /// Not in order, or the encoder failed.
@@ -75,6 +89,8 @@ pub enum Outcome {
 pub struct Waiting {
     /// The bytes as received.
     pub jpeg: Vec<u8>,
+    /// The patches that they hold, if they are not a whole frame.
+    pub patches: Option<Choice>,
     pub(super) tokens: bool,
     pub(super) submitted: Instant,
     pub(super) reply: oneshot::Sender<Outcome>,
@@ -86,6 +102,8 @@ pub struct Waiting {
 pub struct Ready {
     /// The model's input size, RGB.
     pub rgb: Arc<Rgb>,
+    /// The patches that are known of it, if not all.
+    pub patches: Option<Choice>,
     /// Whether latent tokens are wanted.
     pub tokens: bool,
     pub(super) since: Instant,
@@ -94,9 +112,20 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// As what the backend takes, if it is not a whole frame.
+    pub(super) fn partial(&self) -> Option<Partial> {
+        self.patches.clone().map(|choice| Partial { frame: Arc::clone(&self.rgb), choice })
+    }
+
     /// Counts the time up to `now` as waiting.
     pub(super) fn started(&mut self, now: Instant) {
         self.timings.queue += now.saturating_duration_since(self.since);
+    }
+
+    /// Its patches were encoded, in a batch of `batch` frames that took `encode`.
+    pub(super) fn answer_partial(self, tokens: Vec<f32>, choice: Choice, batch: usize, encode: Duration) {
+        let timings = Timings { encode, ..self.timings };
+        settle(self.reply, Outcome::Partial { tokens, choice, batch, timings });
     }
 
     /// The frame was encoded, in a batch of `batch` frames that took `encode`.

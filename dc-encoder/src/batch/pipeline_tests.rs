@@ -9,6 +9,7 @@ fn frame(camera: u64, seq: u64, useful_for: Duration) -> Frame {
         camera: CameraKey(camera),
         seq,
         jpeg: vec![0; 4],
+        patches: None,
         tokens: false,
         deadline: Instant::now() + useful_for,
         memory: None,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
+use shared::patches::Policy;
 use shared::uplink::Uplink;
 
 use crate::backend::{self, BackendInfo, Choice, ChoiceArgs};
@@ -36,6 +37,10 @@ pub struct Args {
     /// What frames pass through first: the agent's own setting, as `edge-agent check` prints it
     #[arg(long, value_name = "ID", default_value_t = Uplink::default())]
     uplink: Uplink,
+    /// Which patches of frames are sent: all, changed(LEVELS,FRAMES) or random(SHARE); the list is one camera's frames in
+    /// time order then [default: what --uplink says]
+    #[arg(long, value_name = "WHICH")]
+    patches: Option<Policy>,
     /// Leave out frames that cannot be used, and list them
     #[arg(long)]
     skip_bad: bool,
@@ -58,7 +63,8 @@ fn positive(text: &str) -> Result<usize, String> {
 /// # Errors
 /// A model or device that cannot be opened, and everything in [`embed::EmbedError`].
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let Args { model, frames, out, tokens, uplink, skip_bad, on, batch, threads } = args;
+    let Args { model, frames, out, tokens, uplink, patches, skip_bad, on, batch, threads } = args;
+    let uplink = Uplink { patches: patches.unwrap_or(uplink.patches), ..uplink };
     let config = Config { tokens, uplink, skip_bad, batch, threads, ..Config::new(frames, out) };
     let summary = with_progress(&model, on.into(), &config)?;
     report(&mut io::stdout(), &config.out, &summary)?;
@@ -107,6 +113,8 @@ fn report(out: &mut impl Write, path: &Path, summary: &Summary) -> io::Result<()
         let now = total - summary.resumed;
         let seconds = took.as_secs_f64();
         writeln!(out, "{now} frames in {seconds:.1} s, {:.1} a second", now as f64 / seconds.max(1e-9))?;
+        let sent = summary.bytes as f64 / 1e3 / now.max(1) as f64;
+        writeln!(out, "{sent:.1} kB a frame on the wire, {:.1} % of the patches", 100.0 * summary.kept)?;
     }
     if !skipped.is_empty() {
         writeln!(out, "left out, {} of {total}:", skipped.len())?;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use shared::patches::Policy;
+use shared::uplink::Uplink;
 
 use crate::backend::{Choice, ChoiceArgs};
 use crate::embed::{Config, EmbeddingsFile};
@@ -43,6 +45,9 @@ pub struct Source {
     /// Model folder: the frames are embedded with it first
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Which patches of its frames are sent: all, changed(LEVELS,FRAMES) or random(SHARE)
+    #[arg(long, value_name = "WHICH", default_value_t, conflicts_with = "embeddings")]
+    patches: Policy,
     /// Embeddings of the folder's frames, from `dc-encoder embed --tokens --frames DIR/labels.csv`
     #[arg(long, value_name = "FILE")]
     embeddings: Option<PathBuf>,
@@ -61,7 +66,8 @@ impl Source {
             (Some(file), _) => EmbeddingsFile::open(file)?,
             (None, Some(model)) => {
                 let place = tempfile::tempdir().context("a temporary folder for the embeddings")?;
-                embed(model, self.on.into(), &folder.list, &place.path().join("embeddings.safetensors"))?
+                let out = place.path().join("embeddings.safetensors");
+                embed(model, self.on.into(), self.patches, (&folder.list, &out))?
             }
             (None, None) => anyhow::bail!("give --model or --embeddings"),
         };
@@ -130,8 +136,14 @@ pub fn run(args: &Args) -> anyhow::Result<String> {
 }
 
 /// Embeds a list of frames with their latent tokens.
-pub(super) fn embed(model: &Path, choice: Choice, list: &Path, out: &Path) -> anyhow::Result<EmbeddingsFile> {
-    let config = Config { tokens: true, ..Config::new(list, out) };
+pub(super) fn embed(
+    model: &Path,
+    choice: Choice,
+    patches: Policy,
+    (list, out): (&Path, &Path),
+) -> anyhow::Result<EmbeddingsFile> {
+    let uplink = Uplink { patches, ..Uplink::default() };
+    let config = Config { tokens: true, uplink, ..Config::new(list, out) };
     super::embed::with_progress(model, choice, &config)?;
     Ok(EmbeddingsFile::open(out)?)
 }

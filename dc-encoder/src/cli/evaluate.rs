@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use shared::patches::Policy;
 use shared::uplink::Uplink;
 
 use super::eval::{self, Heads};
@@ -76,8 +77,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         (None, Some(_)) => started.elapsed(),
         (None, None) => args.budget,
     };
-    let embeddings =
-        eval::embed(&model, args.device.into(), &folder.list, &out.join("embeddings.safetensors"))?;
+    let embeddings = eval::embed(
+        &model,
+        args.device.into(),
+        Policy::All,
+        (&folder.list, &out.join("embeddings.safetensors")),
+    )?;
     let bench = Bench::new(folder, embeddings)?;
     let plan = Plan { deadline: Some(started + pretraining + BESIDES - LAST), ..args.heads.plan() };
     let evaluation = Evaluation::measure(&bench, &plan, &mut eval::progress)?;

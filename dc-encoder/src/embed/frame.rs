@@ -18,13 +18,27 @@ pub(crate) struct Preparation {
 impl Preparation {
     /// The encoder's input, or why there is none. What a camera box and the server do to a frame, in that order.
     pub(crate) fn prepare(&self, path: &Path) -> Result<Arc<Rgb>, String> {
+        self.received(path).map(|(frame, _)| frame)
+    }
+
+    /// The same, and the bytes that it took on the wire.
+    pub(super) fn received(&self, path: &Path) -> Result<(Arc<Rgb>, usize), String> {
         let sent = match jpeg_bytes(path, &self.limits)? {
             Some(bytes) => self.uplink.apply_jpeg(bytes, &self.limits).map_err(|error| error.to_string())?,
             None => self.uplink.apply_rgb(&load(path, &self.limits).map_err(without_path)?),
         };
         let received = jpeg::decode(&sent.jpeg, &self.limits).map_err(|error| error.to_string())?;
+        Ok((Arc::new(self.at_input(&received)), sent.jpeg.len()))
+    }
+
+    /// The frame at the encoder's input size as the camera box has it, before anything is sent.
+    pub(super) fn captured(&self, path: &Path) -> Result<Rgb, String> {
+        Ok(self.at_input(&load(path, &self.limits).map_err(without_path)?))
+    }
+
+    fn at_input(&self, image: &Rgb) -> Rgb {
         let (height, width) = self.input;
-        Ok(Arc::new(resize(&received, width as u32, height as u32)))
+        resize(image, width as u32, height as u32)
     }
 }
 

@@ -6,6 +6,9 @@
 //!                                      (one waits)                (a checksum  (temporary file,
 //!                                                                  a record)    then renamed)
 //! ```
+//! With an uplink that sends patches, the list is one camera's frames in time order: they pass one after another, as on the
+//! camera box, and a memory of their tokens makes whole pictures of them, as in the server.
+//!
 //! A run that is interrupted, even by a power cut or a full disk, leaves `OUT.part`; the same command continues it
 //! and ends with the same bytes as a run that was never interrupted.
 
@@ -15,6 +18,7 @@ use std::time::Duration;
 use protocol::GridShape;
 use shared::frames::{self, ListError};
 use shared::image::Limits;
+use shared::patches::PatchesError;
 use shared::uplink::Uplink;
 
 use crate::backend::{Backend, BackendError};
@@ -24,6 +28,7 @@ mod frame;
 mod part;
 mod pipeline;
 mod plan;
+mod replay;
 mod write;
 
 pub use file::{EmbeddingsFile, ReadError};
@@ -102,6 +107,10 @@ pub struct Summary {
     pub skipped: Vec<Skipped>,
     /// Frames that an earlier run had done.
     pub resumed: usize,
+    /// Bytes that this run's frames take on the wire.
+    pub bytes: u64,
+    /// Patches sent by this run, as a share of all.
+    pub kept: f64,
     /// The file was there already, made from the same frames, uplink transformation and model.
     pub already_complete: bool,
     /// Numbers in an embedding.
@@ -153,6 +162,25 @@ pub enum EmbedError {
         file: String,
         /// Why it cannot be used.
         reason: String,
+    },
+    /// The encoder's input cannot travel as patches.
+    #[error(transparent)]
+    Patches(#[from] PatchesError),
+    /// The encoder takes whole frames only.
+    #[error(
+        "{device} encodes whole frames only: embed on the processor (`--device cpu`), or with `--patches all`"
+    )]
+    WholeFrames {
+        /// The device in words.
+        device: String,
+    },
+    /// Frames of one camera that go back in time.
+    #[error(
+        "{file} was captured before the frame above it: patches need one camera's frames in time order; sort the list"
+    )]
+    Order {
+        /// The frame's id.
+        file: String,
     },
     /// The device failed.
     #[error("frames {} to {}: {source}", first + 1, first + count)]
@@ -259,7 +287,7 @@ pub fn run(
         watch(Event::Continuing { path: part.path().into(), done: resumed, total: plan.frames });
     }
     let work = pipeline::Work { config, frames: &frames, plan: part.plan().clone(), part: &mut part, watch };
-    work.run(backend)?;
+    let sent = work.run(backend)?;
     watch(Event::Writing(config.out.clone()));
     let skipped = write::write(&config.out, &frames, &mut part)?;
     part.remove();
@@ -268,6 +296,8 @@ pub fn run(
         embedded: plan.frames - skipped.len(),
         skipped,
         resumed,
+        bytes: sent.bytes,
+        kept: sent.kept(),
         already_complete: false,
         dim: plan.dim,
         grid: plan.grid(),

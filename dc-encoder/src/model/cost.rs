@@ -52,6 +52,18 @@ pub fn flops(config: &Config) -> Flops {
     with_core(config, core)
 }
 
+/// Operations of one frame of which only so many patches are encoded.
+pub fn flops_partial(config: &Config, patches: usize) -> Flops {
+    let tokens = patches + usize::from(config.class_token);
+    let core = if config.is_exact(tokens) {
+        exact_operations(config, tokens)
+    } else {
+        nystrom_operations(config, tokens)
+    };
+    // Tokens are kept, not only their means.
+    with(config, (patches, patches), core)
+}
+
 /// Operations of one frame if every block took Nyström attention.
 pub fn flops_nystrom(config: &Config) -> Flops {
     with_core(config, nystrom_core(config))
@@ -72,14 +84,19 @@ pub fn exact_is_cheaper(config: &Config, tokens: usize) -> bool {
 }
 
 fn with_core(config: &Config, core: usize) -> Flops {
-    let (n, dim, depth) = (config.tokens(), config.dim, config.depth);
-    let conv = 2 * n * config.inner() * config.conv_kernel;
     let (rows, cols) = config.pooling.regions();
     // Means of latent tokens commute with the readout and are taken first; deviations do not.
     let read_out =
         if matches!(config.pooling, Pooling::Cells { .. }) { config.patches() } else { rows * cols };
+    with(config, (config.patches(), read_out), core)
+}
+
+/// Operations of a frame of so many patches, of which so many rows are read out.
+fn with(config: &Config, (patches, read_out): (usize, usize), core: usize) -> Flops {
+    let (n, dim, depth) = (patches + usize::from(config.class_token), config.dim, config.depth);
+    let conv = 2 * n * config.inner() * config.conv_kernel;
     Flops {
-        patch: (2 * config.patches() * config.patch_dim() * dim) as u64,
+        patch: (2 * patches * config.patch_dim() * dim) as u64,
         attn_proj: (depth * 8 * n * dim * config.inner()) as u64,
         attn_core: (depth * (core + conv)) as u64,
         mlp: (depth * 4 * n * dim * config.mlp) as u64,
@@ -155,6 +172,15 @@ mod tests {
         assert_eq!(flops.mlp, 20_132_659_200);
         assert_eq!(flops.head, 1_048_576);
         assert_eq!(format!("{:.1}", flops.total() as f64 / 1e9), "37.6");
+    }
+
+    #[test]
+    fn a_third_of_the_patches_costs_less_than_a_third() {
+        let (whole, third) = (flops(&seed()), flops_partial(&seed(), 80));
+        assert_eq!((third.patch * 3, third.mlp * 3), (whole.patch, whole.mlp));
+        assert_eq!(third.attn_core * 9, whole.attn_core);
+        let all = flops_partial(&seed(), 240);
+        assert_eq!((all.total() - all.head, all.head), (whole.total() - whole.head, 240 * whole.head));
     }
 
     #[test]

@@ -81,6 +81,13 @@ impl Encoder {
         Ok((embedding, Some(tokens)))
     }
 
+    /// Some patches of each frame, `[batch, n, 3 * patch * patch]` at `places` `[batch, n]` (u32), to their latent tokens
+    /// `[batch, n, latent_dim]`: they attend to each other alone, as in masked pretraining.
+    pub fn encode_some(&self, patches: &Tensor, places: &Tensor) -> Result<Tensor> {
+        let hidden = self.hidden(&self.embed_patches_at(patches, places)?, Some(places))?;
+        self.pool.tokens(&hidden.i((.., usize::from(self.config.class_token).., ..))?)
+    }
+
     /// Patches to hidden tokens without the class token, after the last norm: `[batch, patches, dim]`.
     pub fn patch_hidden(&self, patches: &Tensor) -> Result<Tensor> {
         let hidden = self.hidden(&self.embed_patches(patches)?, None)?;

@@ -17,6 +17,7 @@ use protocol::{GridShape, InputSize, SessionLimits, VERSION, Welcome, close};
 use quinn::{Endpoint, Incoming, VarInt};
 use rustls::time_provider::TimeProvider;
 use shared::metrics::Serving;
+use shared::patches;
 use shared::tls::{Failure, PkiPaths, ServerTls, WatchGuard, system_time};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -92,7 +93,8 @@ impl Server {
         for warning in tls.identity().warnings() {
             tracing::warn!("{warning}");
         }
-        let welcome = welcome(config, &backend.info());
+        let info = backend.info();
+        let welcome = welcome(config, &info);
         let endpoint = listen(config, &tls)?;
         let local_addr = endpoint.local_addr().map_err(|why| bind_error(config.listen, why))?;
         let tcp = Tcp::listen(config, &tls)?;
@@ -102,6 +104,7 @@ impl Server {
         let (stop, draining) = watch::channel(false);
         let context = Arc::new(Context {
             welcome,
+            backend: info,
             timeouts: config.timeouts.clone(),
             pipeline: Arc::clone(&engine.pipeline),
             memory: Arc::new(Semaphore::new(kib(config.limits.frame_memory.as_u64()))),
@@ -226,6 +229,7 @@ impl Engine {
             },
             width: welcome.input.width,
             height: welcome.input.height,
+            patch: welcome.patch,
         };
         let (has_ended, ended) = watch::channel(false);
         let mut engine = Self { pipeline, driver: None, ended };
@@ -427,6 +431,7 @@ fn log_failure<'a>(error: impl Into<Failure<'a>>, peer: SocketAddr, context: &Co
 fn welcome(config: &Config, info: &BackendInfo) -> Welcome {
     let size = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
     let (rows, cols, dim) = info.grid;
+    let input = InputSize { width: size(info.input.1), height: size(info.input.0) };
     Welcome {
         version: VERSION,
         server: concat!("dc-encoder ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -435,7 +440,12 @@ fn welcome(config: &Config, info: &BackendInfo) -> Welcome {
         space: info.space,
         embed_dim: size(info.embed_dim),
         grid: (rows > 0).then(|| GridShape { rows: size(rows), cols: size(cols), dim: size(dim) }),
-        input: InputSize { width: size(info.input.1), height: size(info.input.0) },
+        input,
+        patch: info
+            .patches
+            .as_ref()
+            .map(|patches| size(patches.side))
+            .filter(|side| patches::geometry(input, *side).is_ok()),
         limits: SessionLimits {
             max_frame_bytes: config.max_frame_bytes(),
             max_pixels: config.limits.max_pixels,

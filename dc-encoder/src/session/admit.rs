@@ -149,6 +149,7 @@ mod tests {
             embed_dim: 4,
             grid: None,
             input: InputSize { width: 32, height: 16 },
+            patch: None,
             limits: SessionLimits { max_frame_bytes: 1, max_pixels: 1, max_in_flight: 1 },
         }
     }
@@ -158,7 +159,7 @@ mod tests {
         assert_eq!(check_version(&hello()), Ok(()));
         let refused = check_version(&Hello { version: 9, ..hello() }).unwrap_err();
         assert_eq!(refused.code, RefuseCode::Version);
-        assert!(refused.message.contains("version 3") && refused.message.contains('9'), "{refused}");
+        assert!(refused.message.contains("version 4") && refused.message.contains('9'), "{refused}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use protocol::limits::{MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
 use protocol::{Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, ServerTimings, close};
 use quinn::{RecvStream, SendStream, VarInt};
 use shared::embedding::{EmbeddingError, to_wire};
+use shared::patches::Choice;
 use shared::wire::{WireError, expect_end, expect_msg, read_exact_limited, write_msg};
 use tokio::io::AsyncRead;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,6 +23,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::Context;
 use super::devices::Place;
+use super::memory::Picture;
 use super::rates::Over;
 use crate::backend::Encoded;
 use crate::batch::{CameraKey, Frame, Outcome, Rejection, Ticket, Timings};
@@ -43,6 +45,8 @@ pub(super) struct Shared {
     place: Place,
     /// A limit was exceeded before: said once.
     was_over: AtomicBool,
+    /// What is known of the camera's picture.
+    picture: Picture,
     tally: Tally,
 }
 
@@ -59,7 +63,8 @@ impl Shared {
     pub(super) fn new(context: Arc<Context>, camera: CameraKey, name: &str, place: Place) -> Self {
         let in_flight = Arc::new(Semaphore::new(context.welcome.limits.max_in_flight.into()));
         let (name, was_over) = (name.to_owned(), AtomicBool::new(false));
-        Self { context, camera, name, in_flight, place, was_over, tally: Tally::default() }
+        let picture = Picture::new(&context.backend);
+        Self { context, camera, name, in_flight, place, was_over, picture, tally: Tally::default() }
     }
 
     /// A place among all sessions' frames, if the camera and all together are within their rates.
@@ -248,6 +253,7 @@ pub(super) async fn read_header(
 /// A frame that may come: its places in flight, and memory for its JPEG.
 pub(super) struct Claim {
     header: FrameHeader,
+    patches: Option<Choice>,
     started: Instant,
     /// Among the session's frames, and among all sessions'.
     places: [OwnedSemaphorePermit; 2],
@@ -265,13 +271,17 @@ impl Claim {
         if let Some(reply) = refuse(&header, context) {
             return Err(reply);
         }
+        let patches = shared
+            .picture
+            .chosen(&header)
+            .map_err(|Rejection { code, message }| FrameReplyMsg::rejected(header.seq, code, &message))?;
         let overloaded = || dropped(header.seq, DropReason::Overloaded, started);
         let admitted = shared.admit(&header, started).map_err(|_| overloaded())?;
         let place = timeout_at(by, Arc::clone(&shared.in_flight).acquire_owned()).await;
         let Ok(Ok(place)) = place else { return Err(overloaded()) };
         let memory = timeout_at(by, reserve(context, header.jpeg_len)).await;
         let Ok(Some(memory)) = memory else { return Err(overloaded()) };
-        Ok(Self { header, started, places: [place, admitted], memory })
+        Ok(Self { header, patches, started, places: [place, admitted], memory })
     }
 
     /// The frame, with what was read as its JPEG.
@@ -280,7 +290,7 @@ impl Claim {
         body: Result<Result<Vec<u8>, WireError>, Elapsed>,
         shared: &Shared,
     ) -> Result<Received, Ending> {
-        let Self { header, started, places, memory } = self;
+        let Self { header, patches, started, places, memory } = self;
         let context = &shared.context;
         let jpeg = match body {
             Ok(Ok(jpeg)) => jpeg,
@@ -295,6 +305,7 @@ impl Claim {
             camera: shared.camera,
             seq: header.seq,
             jpeg,
+            patches,
             tokens: header.tokens.is_some(),
             deadline,
             memory: Some(memory),
@@ -318,7 +329,7 @@ impl Received {
     pub(super) async fn encoded(self, shared: &Shared) -> FrameReplyMsg {
         let context = &shared.context;
         let outcome = settle(context.pipeline.submit(self.frame), self.deadline, context).await;
-        reply(&self.header, self.receive, outcome, context)
+        reply(&self.header, self.receive, outcome, shared)
     }
 
     /// It came after the server began to drain.
@@ -391,27 +402,43 @@ async fn settle(mut ticket: Ticket, deadline: Instant, context: &Context) -> Out
     ticket.outcome().await
 }
 
-fn reply(header: &FrameHeader, receive: Duration, outcome: Outcome, context: &Context) -> FrameReplyMsg {
+fn reply(header: &FrameHeader, receive: Duration, outcome: Outcome, shared: &Shared) -> FrameReplyMsg {
     let seq = header.seq;
     match outcome {
         Outcome::Encoded { encoded, batch, timings } => {
-            let timings = on_wire(receive, timings);
-            let batch = u16::try_from(batch).unwrap_or(u16::MAX);
-            to_answer(header, &encoded, context).map_or_else(
-                |error| {
-                    let why = format!("the embedding cannot travel as asked: {error}");
-                    FrameReplyMsg::rejected(seq, RejectCode::Internal, &why)
-                },
-                |(embedding, tokens)| {
-                    FrameReplyMsg::Answer(Answer { seq, timings, batch, embedding, tokens })
-                },
-            )
+            answered(header, &encoded, (batch, on_wire(receive, timings)), &shared.context)
+        }
+        Outcome::Partial { tokens, choice, batch, timings } => {
+            let spent = (batch, on_wire(receive, timings));
+            match shared.picture.embedded(seq, &choice, &tokens) {
+                Some(encoded) => answered(header, &encoded, spent, &shared.context),
+                None => {
+                    let why = "this encoder has no memory for patches";
+                    FrameReplyMsg::rejected(seq, RejectCode::PatchesUnavailable, why)
+                }
+            }
         }
         Outcome::Dropped(reason, timings) => {
             FrameReplyMsg::Dropped { seq, reason, timings: on_wire(receive, timings) }
         }
         Outcome::Rejected(Rejection { code, message }) => FrameReplyMsg::rejected(seq, code, &message),
     }
+}
+
+fn answered(
+    header: &FrameHeader,
+    encoded: &Encoded,
+    (batch, timings): (usize, ServerTimings),
+    context: &Context,
+) -> FrameReplyMsg {
+    let (seq, batch) = (header.seq, u16::try_from(batch).unwrap_or(u16::MAX));
+    to_answer(header, encoded, context).map_or_else(
+        |error| {
+            let why = format!("the embedding cannot travel as asked: {error}");
+            FrameReplyMsg::rejected(seq, RejectCode::Internal, &why)
+        },
+        |(embedding, tokens)| FrameReplyMsg::Answer(Answer { seq, timings, batch, embedding, tokens }),
+    )
 }
 
 type Tensors = (protocol::WireTensor, Option<protocol::WireTensor>);

@@ -22,6 +22,7 @@ use shared::wire::{WireError, write_msg};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::backend::BackendInfo;
 use crate::batch::Pipeline;
 use crate::registry::{Registrar, RegistryError};
 use crate::serve::Handshakes;
@@ -35,6 +36,7 @@ mod fetch;
 mod frame;
 mod greet;
 mod live;
+mod memory;
 mod operator;
 mod quic;
 pub mod rates;
@@ -52,6 +54,7 @@ use greet::Visitor;
 pub(crate) struct Context {
     /// What an accepted agent is told: space, model, input, limits.
     pub(crate) welcome: Welcome,
+    pub(crate) backend: BackendInfo,
     pub(crate) timeouts: Timeouts,
     pub(crate) pipeline: Arc<Pipeline>,
     /// Memory for received JPEGs of all sessions together, in KiB.

@@ -38,6 +38,7 @@ impl Fake {
             grid: (2, 3, 4),
             cells: 1,
             input: (12, 18),
+            patches: None,
             max_batch: BATCH,
         };
         Self { info, fails_after: usize::MAX, seen: 0 }

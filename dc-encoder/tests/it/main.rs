@@ -4,8 +4,10 @@
 mod calibrate;
 mod commands;
 mod cpu;
+mod cpu_patches;
 mod cuda;
 mod embed;
+mod embed_patches;
 mod evaluate;
 mod head_classes;
 mod head_kinds;
@@ -22,6 +24,7 @@ mod serve_frames;
 mod serve_lifecycle;
 mod serve_limits;
 mod serve_metrics;
+mod serve_patches;
 mod serve_registry;
 mod serve_sessions;
 mod serve_support;

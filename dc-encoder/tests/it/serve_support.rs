@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
-use dc_encoder::backend::{Backend, BackendError, BackendInfo, Encoded};
+use dc_encoder::backend::{Backend, BackendError, BackendInfo, Encoded, Partial, Patches};
+use dc_encoder::model::config::Pooling;
 use dc_encoder::serve::{Config, ServeError, Server, ServerHandle};
 use fixtures::{ALWAYS, Authority, Leaf};
 use protocol::limits::{MAX_CONTROL_BYTES, MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
@@ -127,6 +128,7 @@ impl Fake {
             grid: (2, 2, 3),
             cells: 1,
             input: (16, 32),
+            patches: None,
             max_batch: 8,
         };
         Self { info, gate: None }
@@ -136,6 +138,14 @@ impl Fake {
         let (entering, entered) = mpsc::channel(64);
         let (orders, ordered) = std_mpsc::channel();
         (Self { gate: Some((entering, ordered)), ..Self::new() }, Gate { entered, orders })
+    }
+
+    /// Encodes patches of 8 pixels, too: the latent token of each is its mean colour, the embedding the mean of all.
+    pub fn with_patches() -> Self {
+        let mut fake = Self::new();
+        (fake.info.grid, fake.info.embed_dim) = ((2, 4, 3), 3);
+        fake.info.patches = Some(Patches { side: 8, pooling: Pooling::Mean { version: 1 } });
+        fake
     }
 
     pub fn without_tokens() -> Self {
@@ -173,9 +183,20 @@ impl Backend for Fake {
             let [r, g, b] = mean(image, 0..32, 0..16);
             let quadrants = [(0..16, 0..8), (16..32, 0..8), (0..16, 8..16), (16..32, 8..16)];
             let grid = || quadrants.into_iter().flat_map(|(x, y)| mean(image, x, y)).collect();
-            Encoded { embedding: vec![r, g, b, 0.5], tokens: tokens.then(grid) }
+            let mut embedding = vec![r, g, b, 0.5];
+            embedding.truncate(self.info.embed_dim);
+            Encoded { embedding, tokens: tokens.then(grid) }
         };
         Ok(batch.iter().map(encode).collect())
+    }
+
+    fn encode_partial(&mut self, batch: &[Partial]) -> Result<Vec<Vec<f32>>, BackendError> {
+        let tokens = |Partial { frame, choice }: &Partial| {
+            let corner = |place: &u32| (place % 4 * 8, place / 4 * 8);
+            let patch = |(x, y): (u32, u32)| mean(frame, x..x + 8, y..y + 8);
+            choice.places().iter().map(corner).flat_map(patch).collect()
+        };
+        Ok(batch.iter().map(tokens).collect())
     }
 }
 
@@ -295,6 +316,7 @@ impl Agent {
             jpeg_len: jpeg.len().try_into().unwrap(),
             embedding: Encoding::F32,
             tokens: None,
+            patches: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What each encoder says: link, model, and whether the heads can read its embeddings.
 
 use protocol::RefuseCode;
+use shared::patches::Policy;
 use shared::tls::Identity;
 
 use super::{Item, Report, Status};
@@ -8,7 +9,7 @@ use crate::config::{ServerAddr, Settings};
 use crate::heads::Loaded;
 use crate::uplink::dial::{Dialer, Greeting};
 use crate::uplink::failure::Failure;
-use crate::uplink::session::Session;
+use crate::uplink::session::{OnWire, Session};
 
 /// Asks every encoder.
 pub(super) async fn check(
@@ -24,11 +25,14 @@ pub(super) async fn check(
         Ok(dialer) => dialer,
         Err(failure) => return report.add(&Item::fail("link", failure.words, "")),
     };
+    let on_wire =
+        OnWire { in_flight: settings.max_in_flight, patches: settings.uplink.patches != Policy::All };
     for server in &settings.servers {
         // No spaces: an encoder of another space is to say what it has.
-        match dialer.dial(server, Vec::new(), settings.max_in_flight).await {
+        match dialer.dial(server, Vec::new(), on_wire).await {
             Ok((session, _control)) => {
                 report.add_all(greeted(server, &session));
+                report.add_all(patches(server, &session, settings.uplink.patches));
                 report.add_all(heads.iter().map(|loaded| space(server, &session, loaded)));
             }
             Err(failure) => report.add(&refused(server, failure)),
@@ -55,6 +59,20 @@ fn greeted(server: &ServerAddr, session: &Session) -> Vec<Item> {
     let remedy = if welcome.note.is_empty() { "" } else { "the encoder says this about its model" };
     let words = if welcome.note.is_empty() { model } else { format!("{model}: {}", welcome.note) };
     vec![Item::ok(&format!("link {server}"), link), Item { status, name, words, remedy: remedy.into() }]
+}
+
+/// Whether frames can travel as the configuration says.
+fn patches(server: &ServerAddr, session: &Session, policy: Policy) -> Option<Item> {
+    let name = format!("patches at {server}");
+    match (policy, session.welcome().patch) {
+        (Policy::All, _) => None,
+        (_, Some(side)) => Some(Item::ok(&name, format!("it takes patches of {side}x{side} pixels"))),
+        (policy, None) => Some(Item::warn(
+            &name,
+            format!("uplink.patches = \"{policy}\", and this encoder takes whole frames only"),
+            "whole frames are sent: set it to \"all\", or serve this model on the processor",
+        )),
+    }
 }
 
 fn space(server: &ServerAddr, session: &Session, loaded: &Loaded) -> Item {

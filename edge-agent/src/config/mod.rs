@@ -45,6 +45,8 @@ quality = 80                          # JPEG quality, 1 to 100
 chroma = "420"                        # chroma subsampling: 420, 422 or 444
 passthrough = true                    # a JPEG frame that is already small enough is sent untouched
 congestion = "cubic"                  # how fast to send: cubic, or bbr where packets get lost; default: cubic, over TCP the system's
+patches = "all"                       # or only those that matter: changed, changed(LEVELS,FRAMES), random(SHARE)
+reuse_for = "0s"                      # with changed: while nothing changes, the last embedding answers this long
 "#;
 
 /// What a person asked for, from any layer; every key optional. See [`EXAMPLE`].
@@ -161,6 +163,14 @@ pub struct UplinkConfig {
     /// the system does]
     #[arg(long = "congestion", env = "FTH_UPLINK_CONGESTION", value_name = "RULE")]
     pub congestion: Option<String>,
+    /// Patches of frames that are sent: all; changed(LEVELS,FRAMES): those that differ by more than LEVELS of 255, and each
+    /// once in FRAMES; random(SHARE) [default: all]
+    #[arg(long = "patches", env = "FTH_UPLINK_PATCHES", value_name = "WHICH")]
+    pub patches: Option<String>,
+    /// With changed patches: while nothing changes, the last embedding answers for this long [default: 2s]
+    #[arg(long = "reuse-for", env = "FTH_UPLINK_REUSE_FOR", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub reuse_for: Option<Duration>,
 }
 
 impl Config {
@@ -196,6 +206,8 @@ impl Config {
                 chroma: self.uplink.chroma.or(below.uplink.chroma),
                 passthrough: self.uplink.passthrough.or(below.uplink.passthrough),
                 congestion: self.uplink.congestion.or(below.uplink.congestion),
+                patches: self.uplink.patches.or(below.uplink.patches),
+                reuse_for: self.uplink.reuse_for.or(below.uplink.reuse_for),
             },
             embedding: self.embedding.or(below.embedding),
             deadline: self.deadline.or(below.deadline),
@@ -252,6 +264,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(settings.uplink, defaults.uplink, "the example shows the defaults");
+        assert_eq!(settings.reuse_for, defaults.reuse_for);
         assert_eq!(settings.max_in_flight, defaults.max_in_flight);
         assert_eq!(settings.stale_every, defaults.stale_every);
         assert_eq!(settings.heads_dir, Some(dir.path().join("store")));

@@ -20,6 +20,9 @@ const DEFAULT_MAX_IN_FLIGHT: u16 = 4;
 /// A stale answer a second tells a reader that the agent lives, and is cheap.
 const DEFAULT_STALE_EVERY: Duration = Duration::from_secs(1);
 
+/// A still scene is looked at anew this often.
+const DEFAULT_REUSE: Duration = Duration::from_secs(2);
+
 /// A validated configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -47,6 +50,8 @@ pub struct Settings {
     pub uplink: Uplink,
     /// How fast frames are sent; `None`: QUIC by its default, TCP by the system's.
     pub congestion: Option<Congestion>,
+    /// How long an embedding answers for frames that show nothing new; zero: every frame is sent.
+    pub reuse_for: Duration,
     /// Encoding of embeddings on the wire.
     pub embedding: Encoding,
     /// A frame not answered by then is dropped; `None`: by the kind of source.
@@ -188,6 +193,7 @@ impl Settings {
                 config.uplink.congestion.clone(),
                 values::congestion,
             ),
+            reuse_for: check.reuse_for(&config.uplink),
             uplink: check.uplink(config.uplink),
             embedding: check
                 .optional("embedding", config.embedding, values::encoding)
@@ -306,6 +312,27 @@ impl Check {
                 .unwrap_or(default.quality),
             chroma: self.optional("uplink.chroma", config.chroma, values::chroma).unwrap_or(default.chroma),
             passthrough: config.passthrough.unwrap_or(default.passthrough),
+            patches: self
+                .optional("uplink.patches", config.patches, values::patches)
+                .unwrap_or(default.patches),
+        }
+    }
+
+    /// Nobody can tell that nothing changed where patches are not compared.
+    fn reuse_for(&mut self, config: &UplinkConfig) -> Duration {
+        const KEY: &str = "uplink.reuse_for";
+        let changed = config.patches.as_deref().is_some_and(|text| text.starts_with("changed"));
+        let asked = self.optional(KEY, config.reuse_for, values::reuse_for);
+        match asked {
+            Some(time) if !time.is_zero() && !changed => {
+                let (problem, remedy) =
+                    ("needs patches that are compared", "set uplink.patches = \"changed\", or 0s");
+                self.problem(KEY, format!("{time:?}"), (problem.into(), remedy));
+                Duration::ZERO
+            }
+            Some(time) => time,
+            None if changed => DEFAULT_REUSE,
+            None => Duration::ZERO,
         }
     }
 }
@@ -351,12 +378,33 @@ mod tests {
         assert_eq!(problem(|c| c.uplink.quality = Some(0)).key, "uplink.quality");
         assert_eq!(problem(|c| c.uplink.chroma = Some("411".into())).key, "uplink.chroma");
         assert_eq!(problem(|c| c.uplink.max_width = Some(4)).key, "uplink.max_width");
+        let patches = problem(|c| c.uplink.patches = Some("some".into()));
+        assert!(
+            patches.to_string().starts_with("uplink.patches = \"some\": patches \"some\" are none of"),
+            "{patches}"
+        );
+        assert!(patches.remedy.contains("changed(LEVELS,FRAMES)"), "{patches}");
+        assert_eq!(problem(|c| c.uplink.patches = Some("random(2)".into())).key, "uplink.patches");
+        assert_eq!(problem(|c| c.uplink.reuse_for = Some(Duration::from_secs(2))).key, "uplink.reuse_for");
         assert_eq!(problem(|c| c.deadline = Some(Duration::ZERO)).key, "deadline");
         assert_eq!(problem(|c| c.stale_every = Some(Duration::from_millis(1))).key, "stale_every");
         assert_eq!(problem(|c| c.max_in_flight = Some(0)).key, "max_in_flight");
         assert_eq!(problem(|c| c.format = Some("xml".into())).key, "format");
         assert!(problem(|c| c.source = Some("ftp://h".into())).to_string().contains("ftp"));
         assert_eq!(problem(|c| c.servers = Some(vec!["host".into()])).problem, "has no port");
+    }
+
+    #[test]
+    fn embeddings_are_reused_where_patches_are_compared() {
+        let reuse = |patches: &str, time: Option<u64>| {
+            let mut config = good();
+            config.uplink.patches = Some(patches.into());
+            config.uplink.reuse_for = time.map(Duration::from_secs);
+            Settings::new(config).map(|settings| settings.reuse_for.as_secs())
+        };
+        assert_eq!((reuse("all", None), reuse("all", Some(0))), (Ok(0), Ok(0)));
+        assert_eq!((reuse("changed", None), reuse("changed(4,30)", Some(5))), (Ok(2), Ok(5)));
+        assert!(reuse("random(0.3)", Some(5)).is_err() && reuse("changed", Some(61)).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use protocol::Encoding;
+use shared::patches::Policy;
 use shared::tls::Congestion;
 use shared::uplink::Chroma;
 
@@ -16,6 +17,8 @@ const SMALLEST_STALE_EVERY: Duration = Duration::from_millis(50);
 const SMALLEST_DEADLINE: Duration = Duration::from_millis(10);
 /// Beyond this an answer is history, not news.
 const LARGEST_DEADLINE: Duration = Duration::from_secs(3600);
+/// A scene that looks still for longer is worth a look all the same.
+const LARGEST_REUSE: Duration = Duration::from_secs(60);
 /// No camera is faster.
 const LARGEST_FPS: f64 = 240.0;
 /// JPEG's own limit on a side.
@@ -94,6 +97,19 @@ pub(super) fn quality(quality: u8) -> Result<u8, Wrong> {
         return wrong("out of range", "use 1 to 100");
     }
     Ok(quality)
+}
+
+pub(super) fn patches(text: String) -> Result<Policy, Wrong> {
+    text.parse().or_else(|error: shared::patches::ParsePolicyError| {
+        wrong(error.to_string(), "use all, changed, changed(LEVELS,FRAMES) or random(SHARE)")
+    })
+}
+
+pub(super) fn reuse_for(time: Duration) -> Result<Duration, Wrong> {
+    if time > LARGEST_REUSE {
+        return wrong("out of range", "use at most 1m, for example 2s; 0s: every frame is sent");
+    }
+    Ok(time)
 }
 
 pub(super) fn chroma(name: String) -> Result<Chroma, Wrong> {

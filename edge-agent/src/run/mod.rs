@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shared::image::Limits;
+use shared::patches::Policy;
 use shared::tls::Identity;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -37,6 +38,8 @@ use crate::releases::{self, Opened};
 use crate::sinks::{self, Event, FrameInfo, Overflow, Writer};
 use crate::uplink::dial::{Dialer, Greeting};
 use crate::uplink::link::{self, Link};
+use crate::uplink::patches::Patches;
+use crate::uplink::session::OnWire;
 pub use watch::{Asked, Summary, Watch};
 
 use dispatch::{Dispatch, End};
@@ -100,6 +103,7 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     let way = Arc::new(Way {
         camera: camera.into(),
         uplink: settings.uplink,
+        patches: Patches::new(&settings.uplink, settings.reuse_for).map(Arc::new),
         limits: Limits::default(),
         encoding: settings.embedding,
         deadline: settings.deadline.unwrap_or(match pacing {
@@ -167,7 +171,10 @@ fn start_link(dialer: Dialer, settings: &Settings, heads: Arc<Heads>, releases: 
     let any = releases.is_some() && settings.heads.is_empty();
     let options = link::Options {
         servers: settings.servers.clone(),
-        max_in_flight: settings.max_in_flight,
+        on_wire: OnWire {
+            in_flight: settings.max_in_flight,
+            patches: settings.uplink.patches != Policy::All,
+        },
         spaces: Box::new(move || if any { Vec::new() } else { heads.current().spaces() }),
         releases,
         give_up: settings.source.is_finite(),

@@ -82,6 +82,7 @@ mod tests {
             class: None,
             interval: None,
             stale: false,
+            reused: false,
             age: Duration::ZERO,
             stages: Stages::default(),
         }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::{DropReason, Encoding};
-use shared::image::Limits;
-use shared::uplink::Uplink;
+use bytes::Bytes;
+use protocol::{DropReason, Encoding, Kept};
+use shared::image::{Limits, Rgb};
+use shared::patches::Selection;
+use shared::uplink::{Prepared, Uplink};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::order::Order;
@@ -18,6 +20,7 @@ use crate::pace::Pace;
 use crate::sinks::{Answer, Event, FrameInfo, Sink, Stages};
 use crate::uplink::frame::{Incoming, Outgoing, exchange};
 use crate::uplink::link::State;
+use crate::uplink::patches::{Packed, Patches, Step};
 use crate::uplink::prepare::{self, Ready};
 use crate::uplink::session::Session;
 
@@ -28,6 +31,8 @@ const RETRY: Backoff = Backoff { first: Duration::from_millis(100), max: Duratio
 pub(super) struct Way {
     pub(super) camera: Arc<str>,
     pub(super) uplink: Uplink,
+    /// Where frames travel as patches.
+    pub(super) patches: Option<Arc<Patches>>,
     pub(super) limits: Limits,
     pub(super) encoding: Encoding,
     /// Time from a live frame's capture, or from a lossless frame's sending, to the end of its use.
@@ -55,6 +60,29 @@ pub(super) struct InFlight {
     pub(super) permit: OwnedSemaphorePermit,
 }
 
+/// What can be sent of a frame.
+enum Picture {
+    /// All of it.
+    Whole(Ready),
+    /// Patches, to be chosen for the encoder that is asked.
+    Pixels(Arc<Rgb>),
+}
+
+/// A frame, or its patches, for one attempt.
+struct Sent {
+    jpeg: Bytes,
+    pixels: u64,
+    patches: Option<(Kept, Selection)>,
+}
+
+/// Where an embedding is from.
+enum Embedded {
+    /// From the frame.
+    Anew(Embedding),
+    /// From the last frame that showed something new.
+    Reused(Embedding),
+}
+
 /// What is known of a frame besides its pixels.
 struct Frame {
     info: FrameInfo,
@@ -63,6 +91,8 @@ struct Frame {
     /// Time until its embedding came that no stage explains.
     wait: Duration,
     stages: Stages,
+    /// Answered by an embedding that is not its own.
+    reused: bool,
 }
 
 impl Way {
@@ -72,7 +102,7 @@ impl Way {
         let Captured { seq, captured_at, started, ready, id, image, .. } = captured;
         let info = self.info(seq, captured_at, id);
         let stages = Stages { capture: ready.saturating_duration_since(started), ..Stages::default() };
-        let mut frame = Frame { info, due, ready, wait: Duration::ZERO, stages };
+        let mut frame = Frame { info, due, ready, wait: Duration::ZERO, stages, reused: false };
         // One set for all of its way: what it is asked for, and who answers.
         let heads = self.heads.current();
         let embedded = tokio::select! {
@@ -80,8 +110,13 @@ impl Way {
             () = self.hurry.stopped() => Err(Dropped::Shutdown),
         };
         match embedded {
-            Ok(embedding) => {
+            Ok(Embedded::Anew(embedding)) => {
                 ticket.answered();
+                self.answer(frame, heads, embedding).await;
+            }
+            Ok(Embedded::Reused(embedding)) => {
+                ticket.reused();
+                frame.reused = true;
                 self.answer(frame, heads, embedding).await;
             }
             Err(reason) => {
@@ -98,65 +133,118 @@ impl Way {
         image: Image,
         heads: &HeadSet,
         in_flight: InFlight,
-    ) -> Result<Embedding, Dropped> {
+    ) -> Result<Embedded, Dropped> {
         let start = Instant::now();
-        let ready = self.prepare(image).await?;
+        let picture = self.prepare(image, &in_flight.session).await?;
         frame.stages.prepare = start.elapsed();
-        self.meters.iter().for_each(|meter| meter.prepared(ready.jpeg.len()));
-        let outgoing = Outgoing {
-            seq: frame.info.seq,
-            captured_at: frame.info.captured_at,
-            jpeg: ready.jpeg,
-            pixels: ready.pixels,
-            deadline: frame.ready + self.deadline,
-            embedding: self.encoding,
-            tokens: heads.needs_tokens(),
-        };
-        let Incoming { embedding, send, reply, network, encoder } = self.ask(outgoing, in_flight).await?;
-        let micros = |us: u32| Duration::from_micros(us.into());
-        let Stages { capture, prepare, .. } = frame.stages;
-        frame.stages = Stages {
-            capture,
-            prepare,
-            send,
-            network,
-            queue: micros(encoder.queue_us),
-            decode: micros(encoder.decode_us),
-            encode: micros(encoder.encode_us),
-            reply,
-            heads: Duration::ZERO,
-        };
+        let embedded = self.ask(frame, &picture, heads.needs_tokens(), in_flight).await?;
         frame.wait = frame.due.elapsed().saturating_sub(frame.stages.sum());
-        Ok(embedding)
+        Ok(embedded)
     }
 
-    async fn prepare(&self, image: Image) -> Result<Ready, Dropped> {
+    /// What is sent of a frame to an encoder such as this one.
+    async fn prepare(&self, image: Image, session: &Session) -> Result<Picture, Dropped> {
         let (uplink, limits) = (self.uplink, self.limits);
-        match tokio::task::spawn_blocking(move || prepare::prepare(image, &uplink, &limits)).await {
-            Ok(prepared) => prepared.map_err(|error| Dropped::Prepare(error.to_string())),
-            Err(error) => Err(Dropped::Prepare(format!("preparing it failed: {error}; please report this"))),
-        }
+        let some = self.patches.as_ref().is_some_and(|patches| patches.geometry(session).is_some());
+        aside(move || match some {
+            false => prepare::prepare(image, &uplink, &limits).map(Picture::Whole),
+            true => prepare::pixels(image, &limits).map(|rgb| Picture::Pixels(Arc::new(rgb))),
+        })
+        .await?
+        .map_err(|error| Dropped::Prepare(error.to_string()))
+    }
+
+    /// What goes to this encoder, or the embedding that makes it needless. `tokens`: whether a head reads them.
+    async fn pack(
+        &self,
+        picture: &Picture,
+        session: &Session,
+        tokens: bool,
+    ) -> Result<Result<Sent, Embedding>, Dropped> {
+        let rgb = match picture {
+            Picture::Whole(Ready { jpeg, pixels }) => {
+                return Ok(Ok(Sent { jpeg: jpeg.clone(), pixels: *pixels, patches: None }));
+            }
+            Picture::Pixels(rgb) => Arc::clone(rgb),
+        };
+        let geometry =
+            self.patches.as_ref().and_then(|patches| Some((Arc::clone(patches), patches.geometry(session)?)));
+        let (uplink, session) = (self.uplink, session.clone());
+        aside(move || match geometry {
+            Some((patches, geometry)) => match patches.step(&session, geometry, &rgb, tokens) {
+                Step::Reuse(embedding) => Err(embedding),
+                Step::Send(Packed { jpeg, pixels, kept, selection }) => {
+                    Ok(Sent { jpeg, pixels, patches: Some((kept, selection)) })
+                }
+            },
+            // Tried again at an encoder that takes whole frames only.
+            None => {
+                let Prepared { jpeg, width, height, .. } = uplink.apply_rgb(&rgb);
+                let pixels = u64::from(width) * u64::from(height);
+                Ok(Sent { jpeg: jpeg.into(), pixels, patches: None })
+            }
+        })
+        .await
+    }
+
+    /// When an answer to the attempt that begins now stops being useful.
+    fn deadline(&self, frame: &Frame) -> Instant {
+        (if self.attempts > 1 { Instant::now() } else { frame.ready }) + self.deadline
     }
 
     /// Asks encoders, as often as this run allows.
-    async fn ask(&self, mut outgoing: Outgoing, mut at: InFlight) -> Result<Incoming, Dropped> {
+    async fn ask(
+        &self,
+        frame: &mut Frame,
+        picture: &Picture,
+        tokens: bool,
+        mut at: InFlight,
+    ) -> Result<Embedded, Dropped> {
         let mut attempt = 1;
         loop {
-            if self.attempts > 1 {
-                outgoing.deadline = Instant::now() + self.deadline;
-            }
+            let start = Instant::now();
+            let sent = match self.pack(picture, &at.session, tokens).await? {
+                Ok(sent) => sent,
+                Err(embedding) => return Ok(Embedded::Reused(embedding)),
+            };
+            frame.stages.prepare += start.elapsed();
+            self.meters.iter().for_each(|meter| meter.prepared(sent.jpeg.len()));
+            let Sent { jpeg, pixels, patches } = sent;
+            let (kept, selection) = patches.unzip();
+            let outgoing = Outgoing {
+                seq: frame.info.seq,
+                captured_at: frame.info.captured_at,
+                jpeg,
+                pixels,
+                patches: kept,
+                deadline: self.deadline(frame),
+                embedding: self.encoding,
+                tokens,
+            };
             let sent = Instant::now();
             self.pace.sent(sent);
             let result = exchange(&at.session, &outgoing).await;
             self.pace.heard(sent, &result);
             match result {
-                Err(reason) if attempt < self.attempts && reason.worth_another_try() => {
+                Ok(incoming) => {
+                    if let (Some(patches), Some(selection)) = (&self.patches, selection) {
+                        patches.answered(&at.session, selection, &incoming.embedding);
+                    }
+                    frame.take_stages(&incoming);
+                    return Ok(Embedded::Anew(incoming.embedding));
+                }
+                Err(reason) => {
+                    if let (Some(patches), Dropped::Rejected(..)) = (&self.patches, &reason) {
+                        patches.forget();
+                    }
+                    if attempt >= self.attempts || !reason.worth_another_try() {
+                        return Err(reason);
+                    }
                     tracing::debug!(seq = outgoing.seq, %reason, attempt, "trying the frame again");
                     at = self.another_place(at, attempt).await?;
                     // A frame that may wait waits for as long as the encoder has too much to do.
                     attempt += u32::from(reason != Dropped::Encoder(DropReason::Overloaded));
                 }
-                result => return result,
             }
         }
     }
@@ -214,6 +302,7 @@ impl Way {
                     class: prediction.class,
                     interval: prediction.interval,
                     stale: false,
+                    reused: frame.reused,
                     age: frame.ready.elapsed(),
                     stages: frame.stages,
                 }),
@@ -242,6 +331,33 @@ impl Way {
         let measured = Measured { seq: frame.info.seq, due: frame.due, stages };
         self.meters.iter().for_each(|meter| meter.answered(&measured));
     }
+}
+
+impl Frame {
+    /// Where the time of an exchange went.
+    fn take_stages(&mut self, incoming: &Incoming) {
+        let Incoming { send, reply, network, encoder, .. } = incoming;
+        let micros = |us: u32| Duration::from_micros(us.into());
+        let Stages { capture, prepare, .. } = self.stages;
+        self.stages = Stages {
+            capture,
+            prepare,
+            send: *send,
+            network: *network,
+            queue: micros(encoder.queue_us),
+            decode: micros(encoder.decode_us),
+            encode: micros(encoder.encode_us),
+            reply: *reply,
+            heads: Duration::ZERO,
+        };
+    }
+}
+
+/// Runs what takes milliseconds away from the thread that drives the connection.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Dropped> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Dropped::Prepare(format!("preparing it failed: {error}; please report this")))
 }
 
 /// From when on a frame's time counts. Lossless sources are read ahead, while the frame before is on its way: what was read

@@ -101,6 +101,8 @@ pub struct Answer {
     pub interval: Option<[f64; 2]>,
     /// Repeated, because no newer answer came.
     pub stale: bool,
+    /// The frame showed nothing new: from the last embedding, not from one of its own.
+    pub reused: bool,
     /// Time since the frame was complete in the agent's memory.
     pub age: Duration,
     /// Where the time went.

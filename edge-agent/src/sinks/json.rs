@@ -45,6 +45,8 @@ struct AnswerLine<'a> {
     class: Option<&'a str>,
     interval: Option<[f64; 2]>,
     stale: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reused: bool,
     age_ms: f64,
     ms: StageKeys,
 }
@@ -101,6 +103,7 @@ impl<'a> From<&'a Answer> for AnswerLine<'a> {
             class: answer.class_name(),
             interval: answer.interval,
             stale: answer.stale,
+            reused: answer.reused,
             age_ms: millis(answer.age),
             ms: answer.stages.into(),
         }

@@ -25,6 +25,7 @@ fn answer(stale: bool) -> Event {
         class: None,
         interval: Some([3.0, 5.5]),
         stale,
+        reused: false,
         age: Duration::from_micros(87_654),
         stages: Stages { capture: ms(1), prepare: Duration::from_nanos(1_234_567), ..Stages::default() },
     })

@@ -21,12 +21,12 @@ fn start(frame: &FrameInfo) -> String {
 }
 
 fn answer_line(answer: &Answer) -> String {
-    let Answer { frame, head, value, interval, stale, age, .. } = answer;
+    let Answer { frame, head, value, interval, stale, reused, age, .. } = answer;
     let range = interval.map_or_else(String::new, |[low, high]| format!(" ({low:.1} to {high:.1})"));
     let age = if *stale {
         format!("STALE, {:.1} s old", age.as_secs_f64())
     } else {
-        format!("{:.0} ms", age.as_secs_f64() * 1e3)
+        format!("{:.0} ms{}", age.as_secs_f64() * 1e3, if *reused { ", reused" } else { "" })
     };
     let said = match answer.class_name() {
         Some(class) => format!("{class} ({:.0} %)", 100.0 * value),

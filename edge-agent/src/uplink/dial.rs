@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::failure::{Failure, Heals, by_person, diagnosed, never, refusal, soon};
-use super::session::{Connected, Connection, Control, Session, context};
+use super::session::{Connected, Connection, Control, OnWire, Session, context};
 use super::tcp;
 use crate::config::{ServerAddr, Transport};
 
@@ -97,7 +97,7 @@ impl Dialer {
         Self { clock, ..self }
     }
 
-    /// Connects to `server` and greets it; `spaces` are those of the heads, `in_flight` the most frames wanted
+    /// Connects to `server` and greets it; `spaces` are those of the heads, `on_wire` the most frames wanted
     /// on the wire at once.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Dialer {
         &mut self,
         server: &ServerAddr,
         spaces: Vec<SpaceId>,
-        in_flight: u16,
+        on_wire: OnWire,
     ) -> Result<(Session, Control), Failure> {
         let now = tls::now(&*self.clock);
         let identity = match self.identity.take().filter(|identity| identity.is_valid_at(now)) {
@@ -125,7 +125,7 @@ impl Dialer {
                         "{peer} accepted the connection but did not greet within {GREET_WITHIN:?}"
                     )))
                 })?;
-            Ok((Session::new(connected, welcome, in_flight), control))
+            Ok((Session::new(connected, welcome, on_wire), control))
         }
         .await;
         if result.as_ref().err().is_none_or(|failure: &Failure| failure.heals == Heals::Soon) {

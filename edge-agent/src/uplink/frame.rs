@@ -11,7 +11,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use protocol::limits::{MAX_FRAME_HEADER_BYTES, reply_bytes};
 use protocol::{
-    Answer, Deframer, Encoding, FrameHeader, FrameReplyMsg, ServerTimings, StreamKind, Welcome, close, codec,
+    Answer, Deframer, Encoding, FrameHeader, FrameReplyMsg, Kept, ServerTimings, StreamKind, Welcome, close,
+    codec,
 };
 use quinn::{RecvStream, SendStream, VarInt};
 use shared::embedding::from_wire;
@@ -32,6 +33,8 @@ pub struct Outgoing {
     pub jpeg: Bytes,
     /// Columns × rows of the JPEG.
     pub pixels: u64,
+    /// Which patches it holds, if not the whole frame.
+    pub patches: Option<Kept>,
     /// When the answer stops being useful.
     pub deadline: Instant,
     /// How the embedding travels.
@@ -210,6 +213,7 @@ fn head(frame: &Outgoing, shape: &Shape<'_>) -> Result<Vec<u8>, WireError> {
         jpeg_len: u32::try_from(frame.jpeg.len()).unwrap_or(u32::MAX),
         embedding: frame.embedding,
         tokens: shape.tokens,
+        patches: frame.patches.clone(),
     };
     let mut head = vec![StreamKind::Frame as u8];
     head.extend(codec::encode(&header, MAX_FRAME_HEADER_BYTES)?);

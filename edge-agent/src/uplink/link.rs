@@ -23,7 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::candidates::{Candidates, Next};
 use super::dial::Dialer;
 use super::failure::{Failure, Heals};
-use super::session::{Control, Session};
+use super::session::{Control, OnWire, Session};
 use crate::config::ServerAddr;
 use crate::releases::keeper::{Event, Port};
 
@@ -55,7 +55,7 @@ pub struct Options {
     /// Encoders, the preferred first.
     pub servers: Vec<ServerAddr>,
     /// Most frames on the wire at once.
-    pub max_in_flight: u16,
+    pub on_wire: OnWire,
     /// The heads' spaces at the time of a greeting.
     pub spaces: Box<dyn Fn() -> Vec<SpaceId> + Send>,
     /// Ends the task when every encoder refuses for good. Before the first welcome that is always so; after
@@ -143,7 +143,7 @@ impl Keeper {
             let server = self.options.servers[index].clone();
             let spaces = (self.options.spaces)();
             let dialed = tokio::select! {
-                dialed = self.dialer.dial(&server, spaces, self.options.max_in_flight) => dialed,
+                dialed = self.dialer.dial(&server, spaces, self.options.on_wire) => dialed,
                 _ = &mut stop => return self.dialer.close().await,
             };
             match dialed {

@@ -1,8 +1,8 @@
 //! From a captured image to the encoder and back.
 //!
 //! ```text
-//! Captured ─► prepare (resize, JPEG) ─► frame ══ one stream a frame, or tcp ══► (encoder)
-//!                                         ▲ session ◄─ link: which encoder, reconnecting
+//! Captured ─► prepare (resize, JPEG) | patches ─► frame ══ one stream a frame, or tcp ══► (encoder)
+//!                                                   ▲ session ◄─ link: which encoder, reconnecting
 //! ```
 
 pub mod candidates;
@@ -10,6 +10,7 @@ pub mod dial;
 pub mod failure;
 pub mod frame;
 pub mod link;
+pub mod patches;
 pub mod prepare;
 pub mod session;
 mod tcp;

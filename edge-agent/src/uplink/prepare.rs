@@ -1,7 +1,7 @@
 //! From what a source gives to the JPEG that is sent, by the uplink transformation both programs share.
 
 use bytes::Bytes;
-use shared::image::{JpegError, Limits};
+use shared::image::{JpegError, Limits, Rgb, jpeg};
 use shared::uplink::{Prepared, Uplink};
 
 use crate::capture::{Image, yuyv};
@@ -33,6 +33,21 @@ pub struct Ready {
     pub pixels: u64,
 }
 
+/// The pixels of a captured image. Takes milliseconds where it decodes.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn pixels(image: Image, limits: &Limits) -> Result<Rgb, PrepareError> {
+    match image {
+        Image::Jpeg(bytes) => Ok(jpeg::decode(&bytes, limits)?),
+        Image::Rgb(rgb) => Ok(rgb),
+        Image::Yuyv { width, height, data } => {
+            let broken = PrepareError::Yuyv { width, height, bytes: data.len() };
+            yuyv::to_rgb(width, height, &data).ok_or(broken)
+        }
+    }
+}
+
 /// Applies `uplink` to a captured image. Takes milliseconds where it decodes or encodes: not for the thread
 /// that drives the connection.
 ///
@@ -42,18 +57,14 @@ pub fn prepare(image: Image, uplink: &Uplink, limits: &Limits) -> Result<Ready, 
     let Prepared { jpeg, width, height, .. } = match image {
         // No copy: nobody else holds the bytes of a captured frame.
         Image::Jpeg(jpeg) => uplink.apply_jpeg(jpeg.into(), limits)?,
-        Image::Rgb(rgb) => uplink.apply_rgb(&rgb),
-        Image::Yuyv { width, height, data } => {
-            let broken = PrepareError::Yuyv { width, height, bytes: data.len() };
-            uplink.apply_rgb(&yuyv::to_rgb(width, height, &data).ok_or(broken)?)
-        }
+        raw => uplink.apply_rgb(&pixels(raw, limits)?),
     };
     Ok(Ready { jpeg: jpeg.into(), pixels: u64::from(width) * u64::from(height) })
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::image::{Chroma, Rgb, jpeg};
+    use shared::image::Chroma;
 
     use super::*;
 

@@ -1,6 +1,7 @@
 //! One connection to one encoder, and what was agreed on it.
 
-use std::sync::{Arc, OnceLock};
+use std::any::Any;
+use std::sync::{Arc, OnceLock, Weak};
 
 use std::time::Duration;
 
@@ -27,6 +28,34 @@ pub enum Connection {
     Quic(quinn::Connection),
     /// One message after another.
     Tcp(tcp::Connection),
+}
+
+/// How many frames may be on the wire at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnWire {
+    /// Whole frames.
+    pub in_flight: u16,
+    /// Frames travel as patches where the encoder takes those: then one at a time.
+    pub patches: bool,
+}
+
+/// Tells one session from all others, also after it ended.
+#[derive(Debug, Clone)]
+pub struct Mark(Weak<dyn Any + Send + Sync>);
+
+impl Mark {
+    /// Of what lives as long as the session.
+    pub(super) fn of<T: Any + Send + Sync>(of: &Arc<T>) -> Self {
+        let mark: Weak<T> = Arc::downgrade(of);
+        Self(mark)
+    }
+}
+
+impl PartialEq for Mark {
+    fn eq(&self, other: &Self) -> bool {
+        // The memory behind a weak pointer is given to nobody else.
+        self.0.as_ptr().cast::<()>() == other.0.as_ptr().cast::<()>()
+    }
 }
 
 /// A connection, not yet greeted.
@@ -135,7 +164,8 @@ impl Control {
 }
 
 impl Session {
-    pub(super) fn new(connected: Connected, welcome: Welcome, in_flight: u16) -> Self {
+    pub(super) fn new(connected: Connected, welcome: Welcome, OnWire { in_flight, patches }: OnWire) -> Self {
+        let in_flight = if patches && welcome.patch.is_some() { 1 } else { in_flight };
         let most = u32::from(in_flight.min(welcome.limits.max_in_flight).max(1));
         let slots = Arc::new(Semaphore::new(most as usize));
         Self(Arc::new(Inner { connected, welcome, slots, most, ended: OnceLock::new() }))
@@ -181,6 +211,12 @@ impl Session {
             Connection::Quic(connection) => drop(connection.closed().await),
             Connection::Tcp(connection) => connection.closed().await,
         }
+    }
+
+    /// What tells it from other sessions.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark::of(&self.0)
     }
 
     /// Waits for a place among the frames in flight.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use edge_agent::uplink::dial::{Dialer, Greeting};
 use edge_agent::uplink::link::{Link, Options, State};
+use edge_agent::uplink::session::OnWire;
 use fixtures::{ALWAYS, Clock};
 use shared::tls::Identity;
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ fn link(encoder: &Encoder, folder: &Path, identity: Identity, clock: Arc<Clock>)
     let dialer = Dialer::new(folder, identity, greeting).unwrap().with_clock(clock);
     let options = Options {
         servers: vec![encoder.server().parse().unwrap()],
-        max_in_flight: 1,
+        on_wire: OnWire { in_flight: 1, patches: false },
         spaces: Box::new(|| vec![SPACE]),
         give_up: false,
         releases: None,

@@ -65,6 +65,8 @@ pub struct Behaviour {
     pub goodbye: Option<GoodbyeReason>,
     /// Its latent-token grid.
     pub grid: Option<GridShape>,
+    /// Side of the patches it takes.
+    pub patch: Option<u32>,
     /// What it says about heads, one after another, on every connection.
     pub push: Vec<EncoderToAgentMsg>,
     /// Releases it has: bytes and signature.
@@ -88,6 +90,7 @@ impl Default for Behaviour {
             max_in_flight: 8,
             goodbye: None,
             grid: None,
+            patch: None,
             push: Vec::new(),
             releases: HashMap::new(),
             packed: HashMap::new(),
@@ -172,7 +175,7 @@ impl Encoder {
     }
 
     pub async fn sees_frame(&mut self) -> FrameHeader {
-        self.sees(|seen| if let Seen::Frame(header) = seen { Some(*header) } else { None }).await
+        self.sees(|seen| if let Seen::Frame(header) = seen { Some(header.clone()) } else { None }).await
     }
 
     /// What the agent says that it has when it fetches a release.
@@ -307,7 +310,7 @@ impl Fake {
 
     async fn frame(mut self, mut send: SendStream, mut recv: RecvStream) -> Result<(), WireError> {
         let header: FrameHeader = expect_msg(&mut recv, MAX_FRAME_HEADER_BYTES).await?;
-        self.report.try_send(Seen::Frame(header)).unwrap();
+        self.report.try_send(Seen::Frame(header.clone())).unwrap();
         if self.behaves.borrow().on_frame == OnFrame::LeaveUnread {
             let code = recv.received_reset().await.ok().flatten();
             self.report.try_send(Seen::Reset(code.map(quinn::VarInt::into_inner))).unwrap();
@@ -368,6 +371,7 @@ fn welcome(behaviour: &Behaviour) -> Welcome {
         embed_dim: 4,
         grid: behaviour.grid,
         input: InputSize { width: 96, height: 48 },
+        patch: behaviour.patch,
         limits: SessionLimits {
             max_frame_bytes: 1 << 20,
             max_pixels: 1 << 22,

@@ -12,6 +12,7 @@ use edge_agent::releases::keeper::{Keeper, Start};
 use edge_agent::releases::store::Store;
 use edge_agent::uplink::dial::{Dialer, Greeting};
 use edge_agent::uplink::link::{Link, Options};
+use edge_agent::uplink::session::OnWire;
 use fixtures::{Clock, HEADS};
 use protocol::{EncoderToAgentMsg, HeadReport, ReleaseId, SpaceId};
 use shared::head::{InputSpec, Manifest};
@@ -268,7 +269,7 @@ fn agent_with_clock(
     let dialer = Dialer::new(&folder, Identity::load(&folder).unwrap(), greeting).unwrap();
     let options = Options {
         servers: vec![encoder.server().parse().unwrap()],
-        max_in_flight: 1,
+        on_wire: OnWire { in_flight: 1, patches: false },
         spaces: Box::new(Vec::new),
         give_up: false,
         releases: Some(port),

@@ -10,6 +10,7 @@ mod agent_link;
 mod agent_metrics;
 mod agent_operator;
 mod agent_packed;
+mod agent_patches;
 mod agent_pki;
 mod agent_process;
 mod agent_refusals;

@@ -132,6 +132,9 @@ pub struct Welcome {
     pub grid: Option<GridShape>,
     /// What a frame is resized to before it is encoded: sending more pixels gains nothing.
     pub input: InputSize,
+    /// Side of a patch in pixels, if the encoder takes frames as patches ([`Kept`](crate::Kept)). `None`: it takes whole
+    /// frames only.
+    pub patch: Option<u32>,
     /// What the agent must keep to.
     pub limits: SessionLimits,
 }
@@ -374,6 +377,11 @@ impl Welcome {
         }
         check_range("input width", self.input.width, 1, MAX_SIDE)?;
         check_range("input height", self.input.height, 1, MAX_SIDE)?;
+        if let Some(patch) = self.patch {
+            check_range("side of a patch", patch, 1, self.input.width.min(self.input.height))?;
+            let places = u64::from(self.input.width / patch) * u64::from(self.input.height / patch);
+            check_range("patches", u32::try_from(places).unwrap_or(u32::MAX), 1, MAX_ROWS)?;
+        }
         check_range("largest frame in bytes", self.limits.max_frame_bytes, 1, MAX_FRAME_BYTES)?;
         check_range("largest frame in pixels", self.limits.max_pixels, 1, u32::MAX)?;
         check_range("frames in flight", self.limits.max_in_flight.into(), 1, u16::MAX.into())

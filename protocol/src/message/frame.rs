@@ -6,12 +6,15 @@ use bincode::{Decode, Encode};
 
 use crate::{
     CodecError, Encoding, WireTensor,
-    limits::{MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES, check_range, check_text, clip},
+    limits::{
+        MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_PLACES_BYTES, MAX_REPLY_BYTES, MAX_ROWS, check_document,
+        check_range, check_text, clip,
+    },
     message::Message,
 };
 
 /// Announces a frame; `jpeg_len` bytes of JPEG follow, then the end of the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct FrameHeader {
     /// The frame's number within the agent's process, from 0.
     pub seq: u64,
@@ -27,6 +30,33 @@ pub struct FrameHeader {
     pub embedding: Encoding,
     /// How the latent tokens are to travel. `None`: not wanted.
     pub tokens: Option<Encoding>,
+    /// Which patches the JPEG holds. `None`: it is the whole frame.
+    pub patches: Option<Kept>,
+}
+
+/// The patches of the encoder's input that a frame's JPEG holds, as a mosaic: side by side from left to right and from
+/// top to bottom in the order of their places. The encoder has the others from earlier frames of the session, so the
+/// first of these frames holds all.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Kept {
+    /// How many there are, from 1.
+    pub count: u32,
+    /// One bit for each place of the grid, row after row, the lowest bit of the first byte first: 1 where the patch is
+    /// there. As many bytes as the grid needs, at most [`MAX_PLACES_BYTES`].
+    pub places: Vec<u8>,
+}
+
+impl Kept {
+    fn validate(&self) -> Result<(), CodecError> {
+        check_document("bytes of the places of patches", &self.places, MAX_PLACES_BYTES)?;
+        check_range("patches", self.count, 1, MAX_ROWS)?;
+        let want = self.places.iter().map(|byte| u64::from(byte.count_ones())).sum();
+        if u64::from(self.count) != want {
+            let got = self.count.into();
+            return Err(CodecError::WrongCount { field: "patches of a frame", got, want });
+        }
+        Ok(())
+    }
 }
 
 /// Where the encoder's time for one frame went, in microseconds, by its own monotonic clock: latency splits
@@ -115,11 +145,15 @@ pub enum RejectCode {
     Internal = 5,
     /// Latent tokens were asked for, and this encoder gives none.
     TokensUnavailable = 6,
+    /// Patches were sent, and this encoder takes whole frames only.
+    PatchesUnavailable = 7,
+    /// Some patches were never sent in this session: the next frame must hold all.
+    PatchesMissing = 8,
 }
 
 impl RejectCode {
     /// All codes.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Malformed,
         Self::TooLarge,
         Self::NotJpeg,
@@ -127,6 +161,8 @@ impl RejectCode {
         Self::TooManyPixels,
         Self::Internal,
         Self::TokensUnavailable,
+        Self::PatchesUnavailable,
+        Self::PatchesMissing,
     ];
 
     /// One word for machines, such as `not_jpeg`.
@@ -140,6 +176,8 @@ impl RejectCode {
             Self::TooManyPixels => "too_many_pixels",
             Self::Internal => "internal",
             Self::TokensUnavailable => "tokens_unavailable",
+            Self::PatchesUnavailable => "patches_unavailable",
+            Self::PatchesMissing => "patches_missing",
         }
     }
 }
@@ -154,6 +192,8 @@ impl fmt::Display for RejectCode {
             Self::TooManyPixels => "the frame has more pixels than the encoder takes",
             Self::Internal => "the encoder failed",
             Self::TokensUnavailable => "this encoder gives no latent tokens",
+            Self::PatchesUnavailable => "this encoder takes whole frames only",
+            Self::PatchesMissing => "some patches of the frame were never sent",
         })
     }
 }
@@ -205,7 +245,8 @@ impl Message for FrameHeader {
     const MAX_BYTES: usize = MAX_FRAME_HEADER_BYTES;
 
     fn validate(&self) -> Result<(), CodecError> {
-        check_range("frame bytes", self.jpeg_len, 0, MAX_FRAME_BYTES)
+        check_range("frame bytes", self.jpeg_len, 0, MAX_FRAME_BYTES)?;
+        self.patches.as_ref().map_or(Ok(()), Kept::validate)
     }
 }
 

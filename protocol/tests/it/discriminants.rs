@@ -38,7 +38,17 @@ fn are_pinned() {
     }
     {
         use RejectCode::*;
-        check(&[Malformed, TooLarge, NotJpeg, Truncated, TooManyPixels, Internal, TokensUnavailable]);
+        check(&[
+            Malformed,
+            TooLarge,
+            NotJpeg,
+            Truncated,
+            TooManyPixels,
+            Internal,
+            TokensUnavailable,
+            PatchesUnavailable,
+            PatchesMissing,
+        ]);
     }
     {
         use FetchCode::*;

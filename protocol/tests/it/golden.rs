@@ -1,4 +1,4 @@
-//! The format, pinned: these bytes never change while the version is 3.
+//! The format, pinned: these bytes never change while the version is 4.
 
 use crate::samples::{self, Any};
 
@@ -41,13 +41,14 @@ const GOLDEN: &[(&str, &str)] = &[
     )),
     ("ping", "0b000000 01 09 fd01401e18240a0600"),
     ("agent-goodbye", "08000000 02 03 056e65776572"),
-    ("welcome", welcome!("60000000 00 02", "fb0002 00 fbc003 fb4002 fc00008000 fc0040fa01 04")),
-    ("welcome-grid", welcome!("65000000 00 02", "fb0002 01 0c 14 fb0002 fbc003 fb4002 fc00008000 fc0040fa01 04")),
+    ("welcome", welcome!("61000000 00 02", "fb0002 00 fbc003 fb4002 00 fc00008000 fc0040fa01 04")),
+    ("welcome-grid", welcome!("67000000 00 02", "fb0002 01 0c 14 fb0002 fbc003 fb4002 01 30 fc00008000 fc0040fa01 04")),
     ("refused", "05000000 01 01 026e6f"),
     ("pong", "14000000 02 09 fd02401e18240a0600 fd03401e18240a0600"),
     ("encoder-goodbye", "08000000 03 03 056e65776572"),
-    ("frame-header", "17000000 fb2c01 fd00803c3048140c00 fbf401 fc70110100 01 01 02"),
-    ("frame-header-no-tokens", "0e000000 fb2c01 01 fbf401 fc70110100 01 00"),
+    ("frame-header", "18000000 fb2c01 fd00803c3048140c00 fbf401 fc70110100 01 01 02 00"),
+    ("frame-header-no-tokens", "0f000000 fb2c01 01 fbf401 fc70110100 01 00 00"),
+    ("frame-header-patches", "14000000 fb2c01 01 fbf401 fc70110100 01 00 01 03 03 810100"),
     ("answer-f32", "1b000000 00 07 fa fbfb00 fc00000100 01 03  00 01 02 00 08 0000803f 000020c0  00"),
     ("answer-f16-f32", concat!(
         "24000000 00 07 fa fbfb00 fc00000100 01 03  01 01 02 00 04 003c 00c1  ",
@@ -164,6 +165,6 @@ fn the_samples_cover_every_variant() {
 
 #[test]
 fn names_of_the_protocol() {
-    assert_eq!(protocol::ALPN, b"fth/3");
-    assert_eq!(protocol::VERSION, 3);
+    assert_eq!(protocol::ALPN, b"fth/4");
+    assert_eq!(protocol::VERSION, 4);
 }

@@ -58,6 +58,7 @@ mirror_struct!(Ping { id: u64, sent_us: u64 });
 mirror_struct!(Pong { id: u64, received_us: u64, sent_us: u64 });
 mirror_struct!(GridShape { rows: u32, cols: u32, dim: u32 });
 mirror_struct!(InputSize { width: u32, height: u32 });
+mirror_struct!(Kept { count: u32, places: Vec<u8> });
 mirror_struct!(SessionLimits { max_frame_bytes: u32, max_pixels: u32, max_in_flight: u16 });
 mirror_struct!(ServerTimings { receive_us: u32, queue_us: u32, decode_us: u32, encode_us: u32 });
 mirror_struct!(Refused { code: RefuseCode, message: String });
@@ -74,7 +75,9 @@ mirror_enum!(RejectCode {
     Truncated,
     TooManyPixels,
     Internal,
-    TokensUnavailable
+    TokensUnavailable,
+    PatchesUnavailable,
+    PatchesMissing
 });
 mirror_enum!(AgentToEncoderMsg { Hello(Hello), Ping(Ping), Goodbye(Goodbye), Head(HeadReport) });
 
@@ -97,6 +100,7 @@ pub(crate) struct Welcome {
     embed_dim: u32,
     grid: Option<GridShape>,
     input: InputSize,
+    patch: Option<u32>,
     limits: SessionLimits,
 }
 
@@ -108,6 +112,7 @@ pub(crate) struct FrameHeader {
     jpeg_len: u32,
     embedding: Encoding,
     tokens: Option<Encoding>,
+    patches: Option<Kept>,
 }
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
@@ -136,17 +141,20 @@ impl From<p::Hello> for Hello {
 
 impl From<p::Welcome> for Welcome {
     fn from(original: p::Welcome) -> Self {
-        let p::Welcome { version, server, model, note, space, embed_dim, grid, input, limits } = original;
+        let p::Welcome { version, server, model, note, space, embed_dim, grid, input, patch, limits } =
+            original;
         let (space, grid, input, limits) = (space.0, grid.map(Into::into), input.into(), limits.into());
-        Self { version, server, model, note, space, embed_dim, grid, input, limits }
+        Self { version, server, model, note, space, embed_dim, grid, input, patch, limits }
     }
 }
 
 impl From<p::FrameHeader> for FrameHeader {
     fn from(original: p::FrameHeader) -> Self {
-        let p::FrameHeader { seq, captured_at_us, deadline_ms, jpeg_len, embedding, tokens } = original;
-        let (embedding, tokens) = (embedding.into(), tokens.map(Into::into));
-        Self { seq, captured_at_us, deadline_ms, jpeg_len, embedding, tokens }
+        let p::FrameHeader { seq, captured_at_us, deadline_ms, jpeg_len, embedding, tokens, patches } =
+            original;
+        let (embedding, tokens, patches) =
+            (embedding.into(), tokens.map(Into::into), patches.map(Into::into));
+        Self { seq, captured_at_us, deadline_ms, jpeg_len, embedding, tokens, patches }
     }
 }
 

@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 use protocol::{
     AgentToEncoderMsg, Answer, CodecError, EncoderToAgentMsg, Encoding, FrameHeader, FrameReplyMsg, Hello,
-    Message, RejectCode, ServerTimings, WireTensor, codec,
+    Kept, Message, RejectCode, ServerTimings, WireTensor, codec,
     limits::{
-        MAX_CONTROL_BYTES, MAX_DIM, MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_NAME_BYTES, MAX_REPLY_BYTES,
-        MAX_SPACES, MAX_STRING_BYTES, MAX_TENSOR_BYTES, reply_bytes,
+        MAX_CONTROL_BYTES, MAX_DIM, MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_NAME_BYTES,
+        MAX_PLACES_BYTES, MAX_REPLY_BYTES, MAX_ROWS, MAX_SPACES, MAX_STRING_BYTES, MAX_TENSOR_BYTES,
+        reply_bytes,
     },
 };
 
@@ -74,6 +75,9 @@ fn a_welcome_outside_its_ranges_is_refused() {
     assert!(refused(|w| w.embed_dim = MAX_DIM + 1).contains("embedding dimension: 65537"));
     assert!(refused(|w| w.input.width = 0).contains("input width"));
     assert!(refused(|w| w.input.height = 1 << 16).contains("input height"));
+    assert!(refused(|w| w.patch = Some(0)).contains("side of a patch: 0"));
+    assert!(refused(|w| w.patch = Some(577)).contains("side of a patch: 577"));
+    assert!(refused(|w| w.patch = Some(1)).contains("patches: 552960"));
     assert!(refused(|w| w.limits.max_frame_bytes = MAX_FRAME_BYTES + 1).contains("largest frame in bytes"));
     assert!(refused(|w| w.limits.max_pixels = 0).contains("largest frame in pixels"));
     assert!(refused(|w| w.limits.max_in_flight = 0).contains("frames in flight"));
@@ -97,10 +101,20 @@ fn a_frame_header_is_small_and_bounded() {
         jpeg_len: MAX_FRAME_BYTES,
         embedding: Encoding::Int8,
         tokens: Some(Encoding::Int8),
+        patches: Some(Kept { count: MAX_ROWS, places: vec![0xff; MAX_PLACES_BYTES] }),
     };
-    assert!(Any::Header(largest).body().len() <= MAX_FRAME_HEADER_BYTES);
-    let beyond = FrameHeader { jpeg_len: MAX_FRAME_BYTES + 1, ..largest };
+    assert!(Any::Header(largest.clone()).body().len() <= MAX_FRAME_HEADER_BYTES);
+    let beyond = FrameHeader { jpeg_len: MAX_FRAME_BYTES + 1, ..largest.clone() };
     assert!(beyond.validate().unwrap_err().to_string().contains("33554433"));
+
+    let refused = |count, places| {
+        let header = FrameHeader { patches: Some(Kept { count, places }), ..largest.clone() };
+        header.validate().unwrap_err().to_string()
+    };
+    assert_eq!(refused(2, vec![7]), "patches of a frame: 2, the shape needs 3");
+    assert_eq!(refused(0, vec![0]), "patches: 0 is not within 1..=65536");
+    let long = vec![0xff; MAX_PLACES_BYTES + 1];
+    assert_eq!(refused(MAX_ROWS, long), "8193 bytes of the places of patches, the limit is 8192");
 }
 
 fn largest_answer() -> Answer {

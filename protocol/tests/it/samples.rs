@@ -2,9 +2,9 @@
 
 use protocol::{
     AgentToEncoderMsg, Answer, CodecError, DropReason, EncoderToAgentMsg, Encoding, FetchReplyMsg,
-    FetchRequest, FrameHeader, FrameReplyMsg, Goodbye, GoodbyeReason, GridShape, Hello, InputSize, Message,
-    OperatorReplyMsg, OperatorRequestMsg, Ping, Pong, RefuseCode, Refused, RejectCode, ServerTimings,
-    SessionLimits, SpaceId, Welcome, WireTensor, codec,
+    FetchRequest, FrameHeader, FrameReplyMsg, Goodbye, GoodbyeReason, GridShape, Hello, InputSize, Kept,
+    Message, OperatorReplyMsg, OperatorRequestMsg, Ping, Pong, RefuseCode, Refused, RejectCode,
+    ServerTimings, SessionLimits, SpaceId, Welcome, WireTensor, codec,
 };
 
 /// Any message, so that a test can go through all of them.
@@ -113,7 +113,7 @@ pub(crate) fn timings() -> ServerTimings {
     ServerTimings { receive_us: 250, queue_us: 251, decode_us: 65_536, encode_us: 1 }
 }
 
-fn welcome(grid: Option<GridShape>) -> Welcome {
+fn welcome(grid: Option<GridShape>, patch: Option<u32>) -> Welcome {
     Welcome {
         version: 2,
         server: "dc-encoder 0.1.0".into(),
@@ -123,6 +123,7 @@ fn welcome(grid: Option<GridShape>) -> Welcome {
         embed_dim: 512,
         grid,
         input: InputSize { width: 960, height: 576 },
+        patch,
         limits: SessionLimits { max_frame_bytes: 8 << 20, max_pixels: 33_177_600, max_in_flight: 4 },
     }
 }
@@ -164,8 +165,11 @@ pub(crate) fn all() -> Vec<(&'static str, Any)> {
         jpeg_len: 70_000,
         embedding: Encoding::F16,
         tokens: Some(Encoding::Int8),
+        patches: None,
     };
-    let before_the_epoch = FrameHeader { captured_at_us: -1, tokens: None, ..header };
+    let before_the_epoch = FrameHeader { captured_at_us: -1, tokens: None, ..header.clone() };
+    let kept = Kept { count: 3, places: vec![0b1000_0001, 1, 0] };
+    let patches = FrameHeader { patches: Some(kept), ..before_the_epoch.clone() };
     let goodbye = Goodbye { reason: GoodbyeReason::Replaced, message: "newer".into() };
     let ping = Ping { id: 9, sent_us: 1_700_000_000_000_001 };
     let pong = Pong { id: 9, received_us: 1_700_000_000_000_002, sent_us: 1_700_000_000_000_003 };
@@ -178,13 +182,14 @@ pub(crate) fn all() -> Vec<(&'static str, Any)> {
         ("hello", Any::Agent(AgentToEncoderMsg::Hello(hello))),
         ("ping", Any::Agent(AgentToEncoderMsg::Ping(ping))),
         ("agent-goodbye", Any::Agent(AgentToEncoderMsg::Goodbye(goodbye.clone()))),
-        ("welcome", Any::Encoder(EncoderToAgentMsg::Welcome(welcome(None)))),
-        ("welcome-grid", Any::Encoder(EncoderToAgentMsg::Welcome(welcome(Some(grid))))),
+        ("welcome", Any::Encoder(EncoderToAgentMsg::Welcome(welcome(None, None)))),
+        ("welcome-grid", Any::Encoder(EncoderToAgentMsg::Welcome(welcome(Some(grid), Some(48))))),
         ("refused", Any::Encoder(EncoderToAgentMsg::Refused(refused))),
         ("pong", Any::Encoder(EncoderToAgentMsg::Pong(pong))),
         ("encoder-goodbye", Any::Encoder(EncoderToAgentMsg::Goodbye(goodbye))),
         ("frame-header", Any::Header(header)),
         ("frame-header-no-tokens", Any::Header(before_the_epoch)),
+        ("frame-header-patches", Any::Header(patches)),
         ("answer-f32", answer(f32.clone(), None)),
         ("answer-f16-f32", answer(f16, Some(f32.clone()))),
         ("answer-f32-int8", answer(f32, Some(int8))),

@@ -3,8 +3,8 @@
 use proptest::{collection::vec, option, prelude::*};
 use protocol::{
     AgentToEncoderMsg, Answer, DropReason, EncoderToAgentMsg, Encoding, FrameHeader, FrameReplyMsg, Goodbye,
-    GoodbyeReason, GridShape, Hello, InputSize, Ping, Pong, RefuseCode, Refused, RejectCode, ServerTimings,
-    SessionLimits, SpaceId, Welcome, WireTensor,
+    GoodbyeReason, GridShape, Hello, InputSize, Kept, Ping, Pong, RefuseCode, Refused, RejectCode,
+    ServerTimings, SessionLimits, SpaceId, Welcome, WireTensor,
     limits::{MAX_DIM, MAX_FRAME_BYTES, MAX_NAME_BYTES, MAX_SIDE, MAX_SPACES, MAX_STRING_BYTES},
 };
 
@@ -63,8 +63,13 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             max_in_flight,
         },
     );
+    // As long as the smallest input's side, and never so small that the largest has too many patches.
+    let input = input.prop_flat_map(|input| {
+        let least = 256.min(input.width).min(input.height);
+        (Just(input), option::of(least..=input.width.min(input.height)))
+    });
     (words, 1..=MAX_DIM, option::of(grid), input, limits).prop_map(
-        |((version, server, model, note, space), embed_dim, grid, input, limits)| Welcome {
+        |((version, server, model, note, space), embed_dim, grid, (input, patch), limits)| Welcome {
             version,
             server,
             model,
@@ -73,22 +78,32 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             embed_dim,
             grid,
             input,
+            patch,
             limits,
         },
     )
 }
 
 fn header() -> impl Strategy<Value = FrameHeader> {
-    (any::<(u64, i64, u32)>(), 0..=MAX_FRAME_BYTES, encoding(), option::of(encoding())).prop_map(
-        |((seq, captured_at_us, deadline_ms), jpeg_len, embedding, tokens)| FrameHeader {
+    let encodings = (encoding(), option::of(encoding()));
+    (any::<(u64, i64, u32)>(), 0..=MAX_FRAME_BYTES, encodings, option::of(kept())).prop_map(
+        |((seq, captured_at_us, deadline_ms), jpeg_len, (embedding, tokens), patches)| FrameHeader {
             seq,
             captured_at_us,
             deadline_ms,
             jpeg_len,
             embedding,
             tokens,
+            patches,
         },
     )
+}
+
+fn kept() -> impl Strategy<Value = Kept> {
+    vec(any::<u8>(), 1..300).prop_filter_map("one place at least", |places| {
+        let count = places.iter().map(|byte| byte.count_ones()).sum();
+        (count > 0).then_some(Kept { count, places })
+    })
 }
 
 fn reply() -> impl Strategy<Value = FrameReplyMsg> {
@@ -166,5 +181,7 @@ fn reject_code() -> impl Strategy<Value = RejectCode> {
         TooManyPixels,
         Internal,
         TokensUnavailable,
+        PatchesUnavailable,
+        PatchesMissing,
     ])
 }

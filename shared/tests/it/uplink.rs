@@ -10,7 +10,13 @@ const LIMITS: Limits = Limits { max_bytes: 1 << 22, max_pixels: 1 << 22 };
 #[test]
 fn an_id_says_everything_and_reads_back() {
     assert_eq!(Uplink::default().id(), "v1:960x576:q80:420:pass");
-    for id in ["v1:960x576:q80:420:pass", "v1:1920x1080:q95:444:encode", "v1:1x65535:q1:422:pass"] {
+    for id in [
+        "v1:960x576:q80:420:pass",
+        "v1:1920x1080:q95:444:encode",
+        "v1:1x65535:q1:422:pass",
+        "v1:960x576:q80:420:pass:patches=changed(8,60)",
+        "v1:960x576:q60:444:encode:patches=random(0.3)",
+    ] {
         assert_eq!(id.parse::<Uplink>().unwrap().id(), id);
     }
 }
@@ -29,6 +35,10 @@ fn an_id_has_one_spelling() {
         "v1:960x576:q80:411:pass",
         "v1:960x576:q80:420:maybe",
         "V1:960x576:q80:420:pass",
+        "v1:960x576:q80:420:pass:patches=all",
+        "v1:960x576:q80:420:pass:patches=changed",
+        "v1:960x576:q80:420:pass:patches=random(0.30)",
+        "v1:960x576:q80:420:patches=random(0.3)",
     ] {
         assert_eq!(id.parse::<Uplink>(), Err(ParseError::Form(id.into())), "{id}");
     }
@@ -36,6 +46,8 @@ fn an_id_has_one_spelling() {
     assert_eq!("v1:960x576:q0:420:pass".parse::<Uplink>(), Err(ParseError::Quality(0)));
     assert_eq!("v1:960x576:q101:420:pass".parse::<Uplink>(), Err(ParseError::Quality(101)));
     assert!(matches!("v1:0x576:q80:420:pass".parse::<Uplink>(), Err(ParseError::Size { .. })));
+    let some = "v1:960x576:q80:420:pass:patches=some".parse::<Uplink>().unwrap_err().to_string();
+    assert!(some.contains("\"some\"") && some.contains("random(0.3)"), "{some}");
 }
 
 #[test]
@@ -43,6 +55,11 @@ fn a_table_takes_defaults_and_rejects_typos() {
     let read = |json: &str| serde_json::from_str::<Uplink>(json);
     assert_eq!(read("{}").unwrap(), Uplink::default());
     assert_eq!(read(r#"{"quality": 60, "chroma": "444"}"#).unwrap().id(), "v1:960x576:q60:444:pass");
+    assert_eq!(
+        read(r#"{"patches": "changed"}"#).unwrap().id(),
+        "v1:960x576:q80:420:pass:patches=changed(8,60)"
+    );
+    assert!(read(r#"{"patches": "few"}"#).unwrap_err().to_string().contains("few"));
     assert!(read(r#"{"qualty": 60}"#).unwrap_err().to_string().contains("qualty"));
     assert!(read(r#"{"quality": 0}"#).unwrap_err().to_string().contains("1 to 100"));
     assert!(read(r#"{"max_width": 0}"#).unwrap_err().to_string().contains("65535"));

@@ -61,6 +61,7 @@ fn header(jpeg_len: u32) -> FrameHeader {
         jpeg_len,
         embedding: protocol::Encoding::F16,
         tokens: None,
+        patches: None,
     }
 }
 
@@ -168,7 +169,7 @@ async fn a_stale_frame_is_seen_on_both_halves() {
     let ((mut up, mut down), (mut reply, mut frame)) = pair.stream(StreamKind::Frame).await;
     up.reset(VarInt::from_u32(close::STALE)).unwrap();
     down.stop(VarInt::from_u32(close::STALE)).unwrap();
-    let error = read_msg::<FrameHeader>(&mut frame, 64).await.unwrap_err();
+    let error = read_msg::<FrameHeader>(&mut frame, MAX_FRAME_HEADER_BYTES).await.unwrap_err();
     assert!(matches!(error, WireError::Reset { code } if code == u64::from(close::STALE)), "{error}");
     assert!(!error.is_malformed() && !error.is_connection_gone());
     assert_eq!(error.to_string(), "the other side reset the stream: the frame is no longer wanted");

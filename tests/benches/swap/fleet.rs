@@ -10,6 +10,7 @@ use edge_agent::heads::Heads;
 use edge_agent::releases::{Opened, Running};
 use edge_agent::uplink::dial::{Dialer, Greeting};
 use edge_agent::uplink::link::{Link, Options};
+use edge_agent::uplink::session::OnWire;
 use fixtures::{ALWAYS, Leaf};
 use shared::release::ReleaseId;
 use shared::tls::Identity;
@@ -47,7 +48,7 @@ impl Camera {
         let dialer = Dialer::new(&folder, Identity::load(&folder)?, greeting)?;
         let options = Options {
             servers: settings.servers.clone(),
-            max_in_flight: settings.max_in_flight,
+            on_wire: OnWire { in_flight: settings.max_in_flight, patches: false },
             spaces: Box::new(Vec::new),
             releases: port,
             give_up: false,

@@ -40,6 +40,7 @@ impl Backend for StandIn {
             grid: (0, 0, 0),
             cells: 1,
             input: (16, 32),
+            patches: None,
             max_batch: 1,
         }
     }

@@ -77,6 +77,13 @@ impl Keys {
         new
     }
 
+    /// There are so many keys a head from now on, at most as many as there is room for.
+    pub(super) fn set_keys(&mut self, keys: usize) {
+        self.keys = keys;
+        // What is left of others would count as keys where a panel is not full: at no weight, but as numbers all the same.
+        self.words.fill(0);
+    }
+
     /// Words of the keys of one head.
     fn key_words(&self) -> usize {
         self.keys.next_multiple_of(WIDTH) * self.heads.words()

@@ -8,7 +8,7 @@ use shared::image::Rgb;
 use super::simd::Isa;
 use super::{CpuError, Encoder, Setup};
 use crate::backend::checked::{self, CPU_BATCH, MAX_BATCH_TOKENS};
-use crate::backend::{Backend, BackendError, BackendInfo, Encoded, Precision};
+use crate::backend::{Backend, BackendError, BackendInfo, Encoded, Partial, Patches, Precision};
 use crate::model::file::Weights;
 use crate::model::{Config, space};
 use crate::parity;
@@ -53,6 +53,7 @@ impl CpuBackend {
             device: format!("CPU, {threads} thread{}", if threads == 1 { "" } else { "s" }),
             path: format!("own path, {precision}, {}", encoder.kernel()),
             reason,
+            patches: encoder.takes_patches().then(|| Patches::of(config)),
             ..BackendInfo::of(config, space, max_batch)
         };
         Ok(Self { encoder, info })
@@ -67,5 +68,9 @@ impl Backend for CpuBackend {
     fn encode(&mut self, batch: &[Arc<Rgb>], tokens: bool) -> Result<Vec<Encoded>, BackendError> {
         let frames = || Ok::<_, Infallible>(self.encoder.frames(batch, tokens));
         checked::encode(&self.info, batch, frames)
+    }
+
+    fn encode_partial(&mut self, batch: &[Partial]) -> Result<Vec<Vec<f32>>, BackendError> {
+        checked::encode_partial(&self.info, batch, |alike| Ok::<_, Infallible>(self.encoder.partial(alike)))
     }
 }

@@ -31,6 +31,10 @@ const SAMPLES: usize = 12;
 /// Memory of a forward pass of up to `batch` frames.
 #[derive(Debug)]
 pub(super) struct Workspace {
+    /// Tokens of each frame of this pass, at most the model's.
+    tokens: usize,
+    /// Position vectors of the patches of a frame that lacks some.
+    positions: Vec<f32>,
     /// Patches of one frame.
     patches: Operand,
     /// The residual stream, `[batch * tokens, dim]`.
@@ -62,6 +66,8 @@ impl Workspace {
             |cols: usize| (*format == Format::Int8).then(|| Operand::centred(Format::Int8, frames, cols));
         let widest = config.mlp.max(3 * config.inner());
         Self {
+            tokens,
+            positions: Vec::new(),
             patches: Operand::new(*format, config.patches(), config.patch_dim()),
             x: Words::zeroed(rows * config.dim),
             normed: Operand::centred(*format, frames, config.dim),
@@ -79,9 +85,22 @@ impl Workspace {
         }
     }
 
+    /// Frames of the next pass have so many tokens, at most the model's. Not for models with landmarks, which are of whole
+    /// frames.
+    pub(super) fn set_tokens(&mut self, tokens: usize) {
+        if self.tokens == tokens {
+            return;
+        }
+        self.tokens = tokens;
+        let Self { keys, normed, joined, joined_bytes, hidden, hidden_bytes, .. } = self;
+        keys.set_keys(tokens);
+        let always = [normed, joined, hidden].into_iter();
+        always.chain(joined_bytes).chain(hidden_bytes).for_each(|operand| operand.set_band(tokens));
+    }
+
     /// The residual stream of one frame, `[tokens, dim]`.
-    pub(super) fn frame(&self, tokens: usize, dim: usize, frame: usize) -> &[f32] {
-        &self.x.floats()[frame * tokens * dim..][..tokens * dim]
+    pub(super) fn frame(&self, dim: usize, frame: usize) -> &[f32] {
+        &self.x.floats()[frame * self.tokens * dim..][..self.tokens * dim]
     }
 }
 
@@ -93,14 +112,30 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Embeds one frame, whose patches `fill` writes, as number `index` of the batch.
-    pub(super) fn embed(&mut self, index: usize, fill: impl FnOnce(&mut Pool<Scratch>, &mut Operand)) {
+    /// Embeds one frame, whose patches `fill` writes, as number `index` of the batch. `places`: which patches they are, as
+    /// many as the pass has tokens for; without, all.
+    pub(super) fn embed(
+        &mut self,
+        index: usize,
+        places: Option<&[u32]>,
+        fill: impl FnOnce(&mut Pool<Scratch>, &mut Operand),
+    ) {
         let Network { config, patch_embed, positions, class_token, isa, .. } = self.network;
-        let (dim, patches) = (config.dim, config.patches());
-        self.work.profile.start();
-        fill(self.pool, &mut self.work.patches);
-        self.work.profile.lap(Stage::Input);
-        let x = &mut self.work.x.floats_mut()[index * config.tokens() * dim..][..config.tokens() * dim];
+        let (dim, tokens) = (config.dim, self.work.tokens);
+        let patches = tokens - usize::from(config.class_token);
+        let Workspace { positions: some, patches: operand, x, profile, .. } = &mut *self.work;
+        let positions = match places {
+            None => positions,
+            Some(places) => {
+                some.clear();
+                places.iter().for_each(|at| some.extend_from_slice(&positions[*at as usize * dim..][..dim]));
+                &*some
+            }
+        };
+        profile.start();
+        fill(self.pool, operand);
+        profile.lap(Stage::Input);
+        let x = &mut x.floats_mut()[index * tokens * dim..][..tokens * dim];
         let x = match class_token {
             None => x,
             Some(token) => {
@@ -112,13 +147,13 @@ impl Pass<'_> {
         let to = Target { out: MatMut::new(x, (patches, dim), dim), per: 1, common: None };
         patch_embed.run(
             self.pool,
-            self.work.patches.left(patches),
+            operand.left(patches),
             to,
             |sums, finish, Place { row, col, .. }, block| {
                 finish_storing(*isa, sums, finish, Some((&positions[row * dim + col..], dim)), block);
             },
         );
-        self.work.profile.lap(Stage::Patches);
+        profile.lap(Stage::Patches);
     }
 
     /// All blocks and the last norm over the first `frames` frames, in place.
@@ -130,7 +165,7 @@ impl Pass<'_> {
             self.mlp(frames, block);
         }
         let dim = network.config.dim;
-        let rows = frames * network.config.tokens();
+        let rows = frames * self.work.tokens;
         let x = MatMut::new(self.work.x.floats_mut(), (rows, dim), dim);
         self.pool.over(x, (ROWS, dim), |scratch, _, mut block| {
             let to = &mut scratch.row[..dim];
@@ -145,7 +180,7 @@ impl Pass<'_> {
     fn norm(&mut self, frames: usize, layer: &LayerNorm) {
         self.centre(frames, layer);
         let Network { config, isa, .. } = self.network;
-        let (dim, tokens) = (config.dim, config.tokens());
+        let (dim, tokens) = (config.dim, self.work.tokens);
         let Workspace { x, normed, centres, .. } = &mut *self.work;
         let (x, centres) = (x.floats(), centres.floats());
         let (format, stride, centred) = (normed.format(), normed.stride(), normed.is_centred());
@@ -164,7 +199,7 @@ impl Pass<'_> {
     /// The centre of each frame's normed rows: the mean of a few.
     fn centre(&mut self, frames: usize, layer: &LayerNorm) {
         let Network { config, isa, .. } = self.network;
-        let (dim, tokens) = (config.dim, config.tokens());
+        let (dim, tokens) = (config.dim, self.work.tokens);
         let Workspace { x, normed, centres, spare, .. } = &mut *self.work;
         if !normed.is_centred() {
             return;
@@ -185,7 +220,7 @@ impl Pass<'_> {
 
     fn attention(&mut self, frames: usize, block: &Block) {
         let config = &self.network.config;
-        let (tokens, inner) = (config.tokens(), config.inner());
+        let (tokens, inner) = (self.work.tokens, config.inner());
         self.norm(frames, &block.norm1);
         self.work.profile.lap(Stage::Norm);
         self.project(frames, &block.qkv);
@@ -217,7 +252,7 @@ impl Pass<'_> {
         }
         let Workspace { joined, joined_bytes, x, common, spare, profile, .. } = &mut *self.work;
         let common = (common.floats(), (3 * inner, 2 * inner));
-        set_centres(self.network, frames, (joined, joined_bytes.as_mut()), common, spare);
+        set_centres(self.network, (frames, tokens), (joined, joined_bytes.as_mut()), common, spare);
         let left =
             rounded(self.pool, (joined, joined_bytes.as_mut()), (frames * tokens, inner), self.network);
         profile.lap(Stage::Round);
@@ -227,7 +262,8 @@ impl Pass<'_> {
 
     fn mlp(&mut self, frames: usize, block: &Block) {
         let config = &self.network.config;
-        let (rows, mlp) = (frames * config.tokens(), config.mlp);
+        let (tokens, mlp) = (self.work.tokens, config.mlp);
+        let rows = frames * tokens;
         self.norm(frames, &block.norm2);
         self.work.profile.lap(Stage::Norm);
         self.expand(frames, &block.fc1);
@@ -235,7 +271,7 @@ impl Pass<'_> {
         profile.lap(Stage::Expand);
         set_centres(
             self.network,
-            frames,
+            (frames, tokens),
             (hidden, hidden_bytes.as_mut()),
             (common.floats(), (mlp, 0)),
             spare,
@@ -249,11 +285,12 @@ impl Pass<'_> {
     /// The normed operand to queries, keys and values; the last two without what they have in common.
     fn project(&mut self, frames: usize, layer: &Linear) {
         let Network { config, isa, .. } = self.network;
-        let (rows, inner) = (frames * config.tokens(), config.inner());
+        let (tokens, inner) = (self.work.tokens, config.inner());
+        let rows = frames * tokens;
         let Workspace { normed, qkv, common, .. } = &mut *self.work;
         let centred = normed.is_centred();
         let how = How { format: qkv.format(), gelu: None };
-        let common = Some(common_of(common, frames * chunks(config.tokens()), layer));
+        let common = Some(common_of(common, frames * chunks(tokens), layer));
         let to = Target { out: qkv.numbers_mut(0, rows), per: how.format.per_word(), common };
         layer.run(self.pool, normed.left(rows), to, |sums, finish, place, block| {
             if let Some(common) = place.common {
@@ -269,12 +306,13 @@ impl Pass<'_> {
 
     /// The normed operand through `fc1` and GELU, without what that makes of the centre.
     fn expand(&mut self, frames: usize, layer: &Linear) {
-        let Network { config, isa, .. } = self.network;
-        let rows = frames * config.tokens();
+        let Network { isa, .. } = self.network;
+        let tokens = self.work.tokens;
+        let rows = frames * tokens;
         let Workspace { normed, hidden, common, .. } = &mut *self.work;
         let centred = normed.is_centred();
         let format = hidden.format();
-        let common = Some(common_of(common, frames * chunks(config.tokens()), layer));
+        let common = Some(common_of(common, frames * chunks(tokens), layer));
         let to = Target { out: hidden.numbers_mut(0, rows), per: format.per_word(), common };
         layer.run(self.pool, normed.left(rows), to, |sums, finish, place, block| {
             let mut less: &[f32] = &[];
@@ -297,7 +335,7 @@ fn common_of<'a>(common: &'a mut Words, chunks: usize, layer: &Linear) -> MatMut
 /// centre begins at `first`.
 fn set_centres(
     network: &Network,
-    frames: usize,
+    (frames, tokens): (usize, usize),
     (words, bytes): (&mut Operand, Option<&mut Operand>),
     (common, (width, first)): (&[f32], (usize, usize)),
     spare: &mut Spare,
@@ -305,7 +343,7 @@ fn set_centres(
     let read = bytes.unwrap_or(words);
     if read.is_centred() {
         for frame in 0..frames {
-            let row = &common[frame * chunks(network.config.tokens()) * width..][..width];
+            let row = &common[frame * chunks(tokens) * width..][..width];
             read.set_centre(network.isa, frame, &row[first..], spare);
         }
     }

@@ -67,10 +67,25 @@ impl Input {
 
     /// One frame of the input's size to its rows of `to`.
     pub(super) fn frame(&self, pool: &mut Pool<Scratch>, frame: &Rgb, patches: usize, to: &mut Operand) {
+        self.rows(pool, frame, (patches, |row| row), to);
+    }
+
+    /// The patches of a frame at these places, a row each.
+    pub(super) fn some(&self, pool: &mut Pool<Scratch>, frame: &Rgb, places: &[u32], to: &mut Operand) {
+        self.rows(pool, frame, (places.len(), |row| places[row] as usize), to);
+    }
+
+    fn rows(
+        &self,
+        pool: &mut Pool<Scratch>,
+        frame: &Rgb,
+        (count, place): (usize, impl Fn(usize) -> usize + Sync),
+        to: &mut Operand,
+    ) {
         let stride = to.stride();
-        pool.over(to.rows_mut(patches), (4, stride), |scratch, (first, _), mut block| {
+        pool.over(to.rows_mut(count), (4, stride), |scratch, (first, _), mut block| {
             for row in 0..block.rows() {
-                self.patch(frame, first + row, scratch, block.row(row));
+                self.patch(frame, place(first + row), scratch, block.row(row));
             }
         });
     }

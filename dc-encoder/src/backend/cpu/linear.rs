@@ -95,6 +95,11 @@ impl Operand {
         operand
     }
 
+    /// Frames have so many rows from now on, at most as many as there is room for.
+    pub(super) fn set_band(&mut self, band: usize) {
+        self.band = band;
+    }
+
     /// Whether rows go without their frame's centre.
     pub(super) fn is_centred(&self) -> bool {
         !self.centres.is_empty()

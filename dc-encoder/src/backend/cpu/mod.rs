@@ -36,9 +36,9 @@ use readout::Readout;
 pub(super) use readout::of_cells;
 use simd::{Format, Isa, Pool, Words};
 
-use super::Encoded;
 use super::precision::Precision;
 use super::source::Source;
+use super::{Encoded, Partial};
 use crate::model::attention::Landmarks;
 use crate::model::config::LandmarkKind;
 use crate::model::{Config, ModelError};
@@ -164,11 +164,12 @@ impl Encoder {
     /// Encodes frames of the model's input size.
     pub fn frames(&mut self, frames: &[Arc<Rgb>], tokens: bool) -> Vec<Encoded> {
         let patches = self.config().patches();
+        self.work.set_tokens(self.network.config.tokens());
         let mut all = Vec::with_capacity(frames.len());
         for run in frames.chunks(self.batch) {
             for (index, frame) in run.iter().enumerate() {
                 let input = self.network.input.clone();
-                self.pass().embed(index, |pool, to| input.frame(pool, frame, patches, to));
+                self.pass().embed(index, None, |pool, to| input.frame(pool, frame, patches, to));
             }
             self.finish(run.len(), tokens, &mut all);
         }
@@ -177,13 +178,41 @@ impl Encoder {
 
     /// Encodes normalised patches, `[patches, 3 * patch²]` a frame (channel, y, x).
     pub fn patches(&mut self, frames: &[&[f32]], tokens: bool) -> Vec<Encoded> {
+        self.work.set_tokens(self.network.config.tokens());
         let mut all = Vec::with_capacity(frames.len());
         for run in frames.chunks(self.batch) {
             for (index, patches) in run.iter().enumerate() {
                 let input = self.network.input.clone();
-                self.pass().embed(index, |pool, to| input.patches(pool, patches, to));
+                self.pass().embed(index, None, |pool, to| input.patches(pool, patches, to));
             }
             self.finish(run.len(), tokens, &mut all);
+        }
+        all
+    }
+
+    /// Whether some patches of a frame can be encoded without the others: landmarks are made for whole frames.
+    pub fn takes_patches(&self) -> bool {
+        self.config().is_exact(self.config().tokens())
+    }
+
+    /// The latent tokens `[patches, latent_dim]` of some patches of each frame, by themselves. All frames have as many.
+    pub fn partial(&mut self, frames: &[&Partial]) -> Vec<Vec<f32>> {
+        let mut all = Vec::with_capacity(frames.len());
+        let class = usize::from(self.network.config.class_token);
+        let dim = self.network.config.dim;
+        self.work.set_tokens(frames.first().map_or(0, |frame| frame.choice.len()) + class);
+        for run in frames.chunks(self.batch) {
+            for (index, Partial { frame, choice }) in run.iter().enumerate() {
+                let input = self.network.input.clone();
+                let places = choice.places();
+                self.pass().embed(index, Some(places), |pool, to| input.some(pool, frame, places, to));
+            }
+            self.pass().blocks(run.len());
+            for frame in 0..run.len() {
+                let hidden = &self.work.frame(dim, frame)[class * dim..];
+                all.push(self.readout.latent(&mut self.pool, &self.network, hidden));
+            }
+            self.work.profile.lap(Stage::Readout);
         }
         all
     }
@@ -198,7 +227,7 @@ impl Encoder {
         let config = &self.network.config;
         let class = usize::from(config.class_token) * config.dim;
         for frame in 0..frames {
-            let hidden = &self.work.frame(config.tokens(), config.dim, frame)[class..];
+            let hidden = &self.work.frame(config.dim, frame)[class..];
             all.push(self.readout.run(&mut self.pool, &self.network, hidden, tokens));
         }
         self.work.profile.lap(Stage::Readout);

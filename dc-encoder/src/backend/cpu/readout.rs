@@ -38,10 +38,7 @@ impl Readout {
     ) -> Encoded {
         let config = &network.config;
         let cells = matches!(config.pooling, Pooling::Cells { .. });
-        let latent = (tokens || cells).then(|| {
-            self.copy(pool, hidden, config.dim);
-            self.embed(pool, network, config.patches())
-        });
+        let latent = (tokens || cells).then(|| self.latent(pool, network, hidden));
         let embedding = match (&config.pooling, &latent) {
             (Pooling::Cells { cells, .. }, Some(latent)) => {
                 of_cells(latent, (config.grid(), *cells), config.pooling.regions())
@@ -52,6 +49,13 @@ impl Readout {
             }
         };
         Encoded { embedding, tokens: latent.filter(|_| tokens) }
+    }
+
+    /// Latent tokens of hidden ones `[n, dim]`, of a whole frame or of some patches.
+    pub(super) fn latent(&mut self, pool: &mut Pool<Scratch>, network: &Network, hidden: &[f32]) -> Vec<f32> {
+        let dim = network.config.dim;
+        self.copy(pool, hidden, dim);
+        self.embed(pool, network, hidden.len() / dim)
     }
 
     fn copy(&mut self, pool: &mut Pool<Scratch>, hidden: &[f32], dim: usize) {
