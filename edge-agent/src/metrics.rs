@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use shared::metrics::{self, Endpoint, Histogram, Kind, MetricsError, Page, SECONDS, Serving};
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ use crate::heads::Heads;
 use crate::ledger::{Dropped, Ledger};
 use crate::meter::{Measured, Meter, Stage};
 use crate::uplink::link::{Link, State};
+use crate::work::Work;
 
 /// Where the time of answered frames goes, and how many bytes were sent.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ pub struct View {
     metrics: Arc<Metrics>,
     ledger: Ledger,
     heads: Arc<Heads>,
+    work: Arc<Work>,
     link: watch::Receiver<State>,
     sessions: Arc<AtomicU64>,
 }
@@ -58,9 +61,14 @@ pub struct View {
 impl View {
     /// Of a run's parts.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, ledger: &Ledger, heads: &Arc<Heads>, link: &Link) -> Self {
-        let (ledger, heads) = (ledger.clone(), Arc::clone(heads));
-        Self { metrics, ledger, heads, link: link.state(), sessions: link.sessions() }
+    pub fn new(
+        metrics: Arc<Metrics>,
+        ledger: &Ledger,
+        (heads, work): (&Arc<Heads>, &Arc<Work>),
+        link: &Link,
+    ) -> Self {
+        let (ledger, heads, work) = (ledger.clone(), Arc::clone(heads), Arc::clone(work));
+        Self { metrics, ledger, heads, work, link: link.state(), sessions: link.sessions() }
     }
 
     /// Serves the page for as long as what it returns lives.
@@ -79,6 +87,7 @@ impl View {
         page.family(Kind::Gauge, "fth_agent_info", "What runs here; always 1.").sample(&version, 1);
         self.frames(&mut page);
         self.times(&mut page);
+        self.work(&mut page);
         self.link(&mut page);
         self.heads(&mut page);
         page.finish()
@@ -108,6 +117,17 @@ impl View {
         for (stage, times) in Stage::ALL.into_iter().zip(&self.metrics.stages) {
             family.histogram(&[("stage", stage.name())], times);
         }
+    }
+
+    fn work(&self, page: &mut Page) {
+        let work = self.work.so_far();
+        let flops = [("heads", work.head_flops), ("pictures", work.picture_flops)];
+        let help = "Operations on this box, counted from shapes; pictures are resizing and JPEG.";
+        page.counters("fth_agent_flops_total", help, "work", flops);
+        let (name, help) =
+            ("fth_agent_cpu_seconds_total", "Processor time of this program, and of an ffmpeg that ended.");
+        let seconds = Duration::from_micros(work.cpu_us).as_secs_f64();
+        page.family(Kind::Counter, name, help).sample(&[], seconds);
     }
 
     fn link(&self, page: &mut Page) {

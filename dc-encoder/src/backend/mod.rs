@@ -15,7 +15,7 @@ use std::sync::Arc;
 use protocol::SpaceId;
 use shared::image::Rgb;
 
-use crate::model::Config;
+use crate::model::{Config, cost};
 
 mod candle;
 mod checked;
@@ -59,6 +59,8 @@ pub struct BackendInfo {
     pub input: (usize, usize),
     /// Most frames worth giving in one call: larger batches cost memory and gain nothing.
     pub max_batch: usize,
+    /// Operations of encoding one frame: [`crate::model::cost`].
+    pub flops: u64,
 }
 
 impl BackendInfo {
@@ -77,6 +79,7 @@ impl BackendInfo {
             cells: config.cells(),
             input: (config.height, config.width),
             max_batch,
+            flops: cost::flops(config).total(),
         }
     }
 }

@@ -43,9 +43,10 @@ pub fn spawn(
 }
 
 fn drive(backend: &mut dyn Backend, pipeline: &Pipeline, max_batch: usize) -> Result<(), String> {
+    let flops = backend.info().flops;
     let mut failures = 0;
     while let Some(batch) = pipeline.next_batch(max_batch) {
-        match encode(backend, batch) {
+        match encode(backend, batch, flops) {
             Ok(()) => failures = 0,
             Err(why) => {
                 failures += 1;
@@ -60,8 +61,9 @@ fn drive(backend: &mut dyn Backend, pipeline: &Pipeline, max_batch: usize) -> Re
 }
 
 /// Encodes a batch and answers each of its frames. Frames with and without tokens share a batch: tokens are
-/// made for all when one frame wants them, and given to those that do.
-fn encode(backend: &mut dyn Backend, mut batch: Vec<Entry<Ready>>) -> Result<(), String> {
+/// made for all when one frame wants them, and given to those that do. Each frame's account is charged with its
+/// operations, and with its share of the time.
+fn encode(backend: &mut dyn Backend, mut batch: Vec<Entry<Ready>>, flops: u64) -> Result<(), String> {
     let started = Instant::now();
     batch.iter_mut().for_each(|entry| entry.item.started(started));
     let tokens = batch.iter().any(|entry| entry.item.tokens);
@@ -69,6 +71,8 @@ fn encode(backend: &mut dyn Backend, mut batch: Vec<Entry<Ready>>) -> Result<(),
     let result = encode_caught(backend, &images, tokens);
     let took = started.elapsed();
     let size = batch.len();
+    let share = took / u32::try_from(size).unwrap_or(u32::MAX).max(1);
+    batch.iter().for_each(|entry| entry.item.account.encoded(flops, share));
     match result {
         Ok(all) => {
             for (Entry { item, .. }, mut encoded) in batch.into_iter().zip(all) {

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::policy::CameraKey;
 use crate::backend::Encoded;
+use crate::ledger::Account;
 
 /// A received frame.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Frame {
     pub tokens: bool,
     /// From here on nobody wants the answer.
     pub deadline: Instant,
+    /// Whose account it goes on.
+    pub account: Arc<Account>,
     /// The frame's share of the memory budget, given back together with `jpeg`.
     pub memory: Option<OwnedSemaphorePermit>,
 }
@@ -76,6 +79,7 @@ pub struct Waiting {
     /// The bytes as received.
     pub jpeg: Vec<u8>,
     pub(super) tokens: bool,
+    pub(super) account: Arc<Account>,
     pub(super) submitted: Instant,
     pub(super) reply: oneshot::Sender<Outcome>,
     pub(super) _memory: Option<OwnedSemaphorePermit>,
@@ -88,6 +92,7 @@ pub struct Ready {
     pub rgb: Arc<Rgb>,
     /// Whether latent tokens are wanted.
     pub tokens: bool,
+    pub(super) account: Arc<Account>,
     pub(super) since: Instant,
     pub(super) timings: Timings,
     pub(super) reply: oneshot::Sender<Outcome>,

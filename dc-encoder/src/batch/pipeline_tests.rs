@@ -11,6 +11,7 @@ fn frame(camera: u64, seq: u64, useful_for: Duration) -> Frame {
         jpeg: vec![0; 4],
         tokens: false,
         deadline: Instant::now() + useful_for,
+        account: Arc::default(),
         memory: None,
     }
 }

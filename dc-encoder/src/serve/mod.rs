@@ -19,13 +19,14 @@ use rustls::time_provider::TimeProvider;
 use shared::metrics::Serving;
 use shared::tls::{Failure, PkiPaths, ServerTls, WatchGuard, system_time};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::backend::{Backend, BackendInfo};
 use crate::batch::driver::{self, Driver};
 use crate::batch::{Counts, Pipeline, Settings};
 use crate::decode;
+use crate::ledger::{self, Ledger};
 use crate::registry::Registrar;
 use crate::session::{self, Context, Live};
 use listen::{bind_error, listen};
@@ -89,7 +90,10 @@ impl Server {
         for warning in tls.identity().warnings() {
             tracing::warn!("{warning}");
         }
-        let welcome = welcome(config, &backend.info());
+        let info = backend.info();
+        let welcome = welcome(config, &info);
+        let encoder = ledger::Encoder { model: &welcome.model, flops: info.flops, device: &info.device };
+        let ledger = Arc::new(Ledger::new(&config.energy, encoder)?);
         let endpoint = listen(config, &tls)?;
         let local_addr = endpoint.local_addr().map_err(|why| bind_error(config.listen, why))?;
         let engine = Engine::start(config, backend, &welcome)?;
@@ -107,6 +111,7 @@ impl Server {
             clock,
             draining,
             metrics: Metrics::new(),
+            ledger: Arc::clone(&ledger),
         });
         let serving = metrics::start(config, &context, &endpoint)?;
         let metrics = serving.as_ref().map(Serving::address);
@@ -121,6 +126,7 @@ impl Server {
             _rollouts: registrar.clone().map(registry::keep_stepping),
             _revocations: tls.revocations().watch(),
             _metrics: serving,
+            _ledger: Sharing(tokio::spawn(ledger::keep_sharing(ledger)).abort_handle()),
         };
         if let Some(path) = &config.ready_file {
             write_ready_file(path, local_addr)?;
@@ -256,6 +262,16 @@ struct Running {
     _rollouts: Option<registry::Rollouts>,
     _revocations: WatchGuard,
     _metrics: Option<Serving>,
+    _ledger: Sharing,
+}
+
+/// The task that shares energy out; it ends with the server.
+struct Sharing(AbortHandle);
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Running {

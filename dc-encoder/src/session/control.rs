@@ -130,6 +130,10 @@ impl Session {
                 }
                 Ok(())
             }
+            Ok(Some(AgentToEncoderMsg::Work(work))) => {
+                self.shared.account.edge(work);
+                Ok(())
+            }
             Ok(Some(AgentToEncoderMsg::Hello(_))) => Err(End::malformed("a second greeting")),
             Ok(None) => Err(End::new(close::OK, "the agent ended its control stream")),
             Err(error) => Err(End::of_stream(&error)),
@@ -187,7 +191,8 @@ impl Session {
         if now.udp_rx.datagrams != self.moved.udp_rx.datagrams {
             self.seat.heard(Instant::now());
         }
-        self.context.metrics.moved(&self.moved, &now);
+        let (received, sent) = self.context.metrics.moved(&self.moved, &now);
+        self.shared.account.moved(received, sent);
         self.moved = now;
     }
 }

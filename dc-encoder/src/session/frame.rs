@@ -21,6 +21,7 @@ use tokio::time::{timeout, timeout_at};
 use super::Context;
 use crate::backend::Encoded;
 use crate::batch::{CameraKey, Frame, Outcome, Rejection, Ticket, Timings};
+use crate::ledger::Account;
 use crate::serve::metrics::WITHDRAWN;
 
 /// The agent broke the protocol: its session ends with these words.
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     camera: CameraKey,
     /// The camera's name.
     name: String,
+    /// What its frames and bytes are put on.
+    pub(super) account: Arc<Account>,
     /// Frames between their header and their reply.
     in_flight: Semaphore,
     tally: Tally,
@@ -51,7 +54,8 @@ struct Tally {
 impl Shared {
     pub(super) fn new(context: Arc<Context>, camera: CameraKey, name: &str) -> Self {
         let in_flight = Semaphore::new(context.welcome.limits.max_in_flight.into());
-        Self { context, camera, name: name.to_owned(), in_flight, tally: Tally::default() }
+        let account = context.ledger.account(name);
+        Self { context, camera, name: name.to_owned(), account, in_flight, tally: Tally::default() }
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {
@@ -225,6 +229,7 @@ async fn answer(
         jpeg,
         tokens: header.tokens.is_some(),
         deadline,
+        account: Arc::clone(&shared.account),
         memory: Some(memory),
     };
     let outcome = settle(context.pipeline.submit(frame), deadline, context).await;

@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::batch::Pipeline;
+use crate::ledger::Ledger;
 use crate::registry::{Registrar, RegistryError};
 use crate::serve::config::Timeouts;
 use crate::serve::metrics::Metrics;
@@ -60,6 +61,7 @@ pub(crate) struct Context {
     /// Turns true when the server drains.
     pub(crate) draining: watch::Receiver<bool>,
     pub(crate) metrics: Metrics,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 /// Why a session ends: the close code, and the words for the agent and for our log.

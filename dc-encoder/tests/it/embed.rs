@@ -39,6 +39,7 @@ impl Fake {
             cells: 1,
             input: (12, 18),
             max_batch: BATCH,
+            flops: 1000,
         };
         Self { info, fails_after: usize::MAX, seen: 0 }
     }

@@ -124,6 +124,7 @@ impl Fake {
             cells: 1,
             input: (16, 32),
             max_batch: 8,
+            flops: 1000,
         };
         Self { info, gate: None }
     }

@@ -36,6 +36,7 @@ use crate::releases::{self, Opened};
 use crate::sinks::{self, Event, FrameInfo, Overflow, Writer};
 use crate::uplink::dial::{Dialer, Greeting};
 use crate::uplink::link::{self, Link};
+use crate::work::Work;
 pub use watch::{Asked, Summary, Watch};
 
 use dispatch::{Dispatch, End};
@@ -85,13 +86,14 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     let source = settings.source.clone();
     let Running { frames, losses, pump } =
         tokio::task::spawn_blocking(move || capture::start(&source, &options)).await.context("capture")??;
-    let link = start_link(dialer, &settings, Arc::clone(&heads), port);
+    let work = Arc::new(Work::default());
+    let link = start_link(dialer, &settings, (Arc::clone(&heads), Arc::clone(&work)), port);
     let ledger = Ledger::default();
     let _metrics = match settings.metrics {
         Some(endpoint) => {
             let metrics = Arc::new(Metrics::default());
             meters.push(Arc::clone(&metrics) as Arc<dyn Meter>);
-            Some(View::new(metrics, &ledger, &heads, &link).serve(endpoint)?)
+            Some(View::new(metrics, &ledger, (&heads, &work), &link).serve(endpoint)?)
         }
         None => None,
     };
@@ -113,6 +115,7 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
         sink: sink.clone(),
         order: (pacing == Pacing::Lossless).then(|| Order::new(settings.max_in_flight)),
         hurry: Stop::new(),
+        work,
         meters,
     });
     let losses = tokio::spawn(report_losses(losses, Arc::clone(&way)));
@@ -160,13 +163,19 @@ fn announce(settings: &Settings, heads: &HeadSet) {
     }
 }
 
-fn start_link(dialer: Dialer, settings: &Settings, heads: Arc<Heads>, releases: Option<Port>) -> Link {
+fn start_link(
+    dialer: Dialer,
+    settings: &Settings,
+    (heads, work): (Arc<Heads>, Arc<Work>),
+    releases: Option<Port>,
+) -> Link {
     // An encoder of another space may have heads for it, and the agent must meet it to get them.
     let any = releases.is_some() && settings.heads.is_empty();
     let options = link::Options {
         servers: settings.servers.clone(),
         max_in_flight: settings.max_in_flight,
         spaces: Box::new(move || if any { Vec::new() } else { heads.current().spaces() }),
+        work,
         releases,
         give_up: settings.source.is_finite(),
     };

@@ -19,6 +19,7 @@ use crate::uplink::frame::{Incoming, Outgoing, exchange};
 use crate::uplink::link::State;
 use crate::uplink::prepare::{self, Ready};
 use crate::uplink::session::Session;
+use crate::work::Work;
 
 /// Between attempts at an encoder that is there but did not encode the frame.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2) };
@@ -42,6 +43,8 @@ pub(super) struct Way {
     pub(super) order: Option<Order>,
     /// Raised when frames in flight must end now.
     pub(super) hurry: Stop,
+    /// What is computed on this box.
+    pub(super) work: Arc<Work>,
     /// Who is told where the time went.
     pub(super) meters: Vec<Arc<dyn Meter>>,
 }
@@ -100,6 +103,7 @@ impl Way {
         let ready = self.prepare(image).await?;
         frame.stages.prepare = start.elapsed();
         self.meters.iter().for_each(|meter| meter.prepared(ready.jpeg.len()));
+        self.work.prepared(ready.flops);
         let outgoing = Outgoing {
             seq: frame.info.seq,
             captured_at: frame.info.captured_at,
@@ -181,9 +185,10 @@ impl Way {
     /// Runs the heads and writes one line each.
     async fn answer(&self, mut frame: Frame, heads: Arc<HeadSet>, embedding: Embedding) {
         let start = Instant::now();
-        let all = Arc::clone(&self.heads);
+        let (all, work) = (Arc::clone(&self.heads), Arc::clone(&self.work));
         let answered = move || {
             let outcomes = heads.answer(&embedding);
+            work.answered(heads.flops());
             all.answered(&heads);
             outcomes
         };

@@ -27,6 +27,7 @@ use super::failure::{Failure, Heals};
 use super::session::{Control, Session};
 use crate::config::ServerAddr;
 use crate::releases::keeper::{Event, Port};
+use crate::work::Work;
 
 /// Keeps carriers' NAT tables open and measures the round trip.
 const PING_EVERY: Duration = Duration::from_secs(2);
@@ -62,6 +63,8 @@ pub struct Options {
     /// Ends the task when every encoder refuses for good. Before the first welcome that is always so; after
     /// it, a source that goes on for ever may live to see the encoders change.
     pub give_up: bool,
+    /// What this box computes: the encoder is told with every ping.
+    pub work: Arc<Work>,
     /// Who is told what is wanted, and says how heads do. `None`: nothing is pushed to this agent.
     pub releases: Option<Port>,
 }
@@ -177,7 +180,7 @@ impl Keeper {
         self.publish.send_replace(State::Up(session.clone()));
         let releases = &mut self.options.releases;
         greet_releases(releases, &session).await;
-        let ended = accompany(&session, control, stop, releases).await;
+        let ended = accompany(&session, control, stop, (releases, &self.options.work)).await;
         tell(releases, Event::Down).await;
         if start.elapsed() >= LASTING {
             self.candidates.lasted(index);
@@ -222,7 +225,7 @@ async fn accompany(
     session: &Session,
     mut control: Control,
     stop: &mut oneshot::Receiver<()>,
-    releases: &mut Option<Port>,
+    (releases, work): (&mut Option<Port>, &Work),
 ) -> Ended {
     let mut ticks = interval(PING_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -263,8 +266,10 @@ async fn accompany(
                 }
                 id += 1;
                 let ping = AgentToEncoderMsg::Ping(Ping { id, sent_us: wall_clock_us() });
-                if let Err(error) = write_msg(&mut control.send, &ping, MAX_CONTROL_BYTES).await {
-                    return Ended::Lost(broken(session, Err(error)));
+                for message in [ping, AgentToEncoderMsg::Work(work.so_far())] {
+                    if let Err(error) = write_msg(&mut control.send, &message, MAX_CONTROL_BYTES).await {
+                        return Ended::Lost(broken(session, Err(error)));
+                    }
                 }
             }
         }

@@ -31,6 +31,8 @@ pub struct Ready {
     pub jpeg: Bytes,
     /// Columns × rows.
     pub pixels: u64,
+    /// Operations that making it took.
+    pub flops: u64,
 }
 
 /// Applies `uplink` to a captured image. Takes milliseconds where it decodes or encodes: not for the thread
@@ -39,7 +41,7 @@ pub struct Ready {
 /// # Errors
 /// [`PrepareError`]; nothing is allocated for pixels beyond `limits`.
 pub fn prepare(image: Image, uplink: &Uplink, limits: &Limits) -> Result<Ready, PrepareError> {
-    let Prepared { jpeg, width, height, .. } = match image {
+    let Prepared { jpeg, width, height, flops, .. } = match image {
         // No copy: nobody else holds the bytes of a captured frame.
         Image::Jpeg(jpeg) => uplink.apply_jpeg(jpeg.into(), limits)?,
         Image::Rgb(rgb) => uplink.apply_rgb(&rgb),
@@ -48,7 +50,7 @@ pub fn prepare(image: Image, uplink: &Uplink, limits: &Limits) -> Result<Ready, 
             uplink.apply_rgb(&yuyv::to_rgb(width, height, &data).ok_or(broken)?)
         }
     };
-    Ok(Ready { jpeg: jpeg.into(), pixels: u64::from(width) * u64::from(height) })
+    Ok(Ready { jpeg: jpeg.into(), pixels: u64::from(width) * u64::from(height), flops })
 }
 
 #[cfg(test)]

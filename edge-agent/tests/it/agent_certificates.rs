@@ -23,6 +23,7 @@ fn link(encoder: &Encoder, folder: &Path, identity: Identity, clock: Arc<Clock>)
         max_in_flight: 1,
         spaces: Box::new(|| vec![SPACE]),
         give_up: false,
+        work: Arc::default(),
         releases: None,
     };
     Link::start(dialer, options)

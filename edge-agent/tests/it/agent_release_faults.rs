@@ -271,6 +271,7 @@ fn agent_with_clock(
         max_in_flight: 1,
         spaces: Box::new(Vec::new),
         give_up: false,
+        work: Arc::default(),
         releases: Some(port),
     };
     (Link::start(dialer.with_clock(Clock::at(clock)), options), tokio::spawn(keeper.run()))

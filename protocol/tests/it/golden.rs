@@ -123,7 +123,7 @@ fn the_samples_cover_every_variant() {
         AgentToEncoderMsg as A, EncoderToAgentMsg as E, FetchReplyMsg as F, FrameReplyMsg as R,
         OperatorReplyMsg as P, OperatorRequestMsg as O,
     };
-    let mut seen = [false; 30];
+    let mut seen = [false; 34];
     for (_, message) in samples::all() {
         let variant = match message {
             Any::Agent(A::Hello(_)) => 0,
@@ -156,10 +156,14 @@ fn the_samples_cover_every_variant() {
             Any::Operated(P::Head(_)) => 27,
             Any::Operator(O::Audit { .. }) => 28,
             Any::Operated(P::Audit(_)) => 29,
+            Any::Agent(A::Work(_)) => 30,
+            Any::Operator(O::Ledger { .. }) => 31,
+            Any::Operated(P::Site(_)) => 32,
+            Any::Operated(P::Account(_)) => 33,
         };
         seen[variant] = true;
     }
-    assert_eq!(seen, [true; 30]);
+    assert_eq!(seen, [true; 34]);
 }
 
 #[test]

@@ -76,7 +76,7 @@ mirror_enum!(RejectCode {
     Internal,
     TokensUnavailable
 });
-mirror_enum!(AgentToEncoderMsg { Hello(Hello), Ping(Ping), Goodbye(Goodbye), Head(HeadReport) });
+mirror_enum!(AgentToEncoderMsg { Hello(Hello), Ping(Ping), Goodbye(Goodbye), Head(HeadReport), Work(EdgeWork) });
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
 pub(crate) struct Hello {

@@ -41,6 +41,7 @@ impl Backend for StandIn {
             cells: 1,
             input: (16, 32),
             max_batch: 1,
+            flops: 1000,
         }
     }
 
