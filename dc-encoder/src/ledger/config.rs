@@ -122,11 +122,11 @@ mod tests {
         assert_eq!(Energy::default().validate(), Ok(()));
         let refused = |energy: Energy| energy.validate().unwrap_err().to_string();
         let error = refused(Energy { idle_watts: f64::NAN, ..Energy::default() });
-        assert!(error.starts_with("energy.idle_watts = NaN must be between"), "{error}");
+        assert!(error.starts_with("energy.idle_watts = NaN: must be between"), "{error}");
         let camera_box = BoxPower { busy_watts: 1.0, ..BoxPower::default() };
         let error = refused(Energy { camera_box, ..Energy::default() });
         assert!(
-            error.contains("energy.box.busy_watts = 1 must be at least energy.box.idle_watts, 2.2"),
+            error.contains("energy.box.busy_watts = 1: must be at least energy.box.idle_watts, 2.2"),
             "{error}"
         );
         let camera_box = BoxPower { gflops: 0.0, ..BoxPower::default() };

@@ -79,7 +79,8 @@ pub struct BoxModel {
 
 impl CameraAccount {
     pub(super) fn validate(&self) -> Result<(), CodecError> {
-        check_name("camera name", &self.camera)
+        check_name("camera name", &self.camera)?;
+        check_quantity("energy of a camera", self.joules)
     }
 }
 
@@ -88,6 +89,14 @@ impl Site {
         check_name("site name", &self.name)?;
         check_name("model name", &self.model)?;
         check_text("words about power", &self.power)?;
-        check_text("name of the camera box", &self.camera_box.name)
+        check_quantity("idle energy", self.idle_joules)?;
+        check_quantity("carbon dioxide of a kilowatt-hour", self.grid_gco2_per_kwh.unwrap_or_default())?;
+        check_text("name of the camera box", &self.camera_box.name)?;
+        check_quantity("power of the camera box", self.camera_box.extra_watts)?;
+        check_quantity("peak of the camera box", self.camera_box.gflops)
     }
+}
+
+fn check_quantity(field: &'static str, value: f64) -> Result<(), CodecError> {
+    if value.is_finite() && value >= 0.0 { Ok(()) } else { Err(CodecError::BadQuantity { field, value }) }
 }
