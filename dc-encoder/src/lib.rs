@@ -15,6 +15,7 @@ pub mod embed;
 pub mod evaluate;
 pub mod heads;
 pub mod keys;
+pub mod ledger;
 pub mod model;
 pub mod operate;
 pub mod parity;

@@ -129,6 +129,8 @@ pub struct Loaded {
     pub space: SpaceId,
     /// The head itself.
     pub head: Head,
+    /// Operations that one answer takes, at most.
+    pub flops: u64,
     /// What it answered since it was loaded.
     pub tally: Tally,
     budget: Duration,
@@ -172,7 +174,7 @@ impl Loaded {
         };
         let release = head.release().parse().expect("a head's release is 64 hexadecimal digits");
         let tally = Tally::new(matches!(manifest.output.kind, OutputKind::Circular { .. }));
-        Ok(Self { info: Arc::new(info), release, space, head, tally, budget })
+        Ok(Self { info: Arc::new(info), release, space, flops: head.flops(), head, tally, budget })
     }
 
     /// Runs the head on a frame. Whatever happens in it, the agent goes on.
@@ -254,6 +256,12 @@ impl HeadSet {
     #[must_use]
     pub fn needs_tokens(&self) -> bool {
         self.0.iter().any(|loaded| loaded.head.needs_tokens())
+    }
+
+    /// Operations that they take for one frame, at most.
+    #[must_use]
+    pub fn flops(&self) -> u64 {
+        self.0.iter().map(|loaded| loaded.flops).sum()
     }
 
     /// Runs every head. One that fails does not keep the others from answering.

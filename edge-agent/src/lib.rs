@@ -20,3 +20,4 @@ pub mod releases;
 pub mod run;
 pub mod sinks;
 pub mod uplink;
+pub mod work;

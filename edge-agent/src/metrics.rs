@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use shared::metrics::{self, Endpoint, Histogram, Kind, MetricsError, Page, SECONDS, Serving};
 use tokio::sync::watch;
@@ -17,6 +18,7 @@ use crate::ledger::{Dropped, Ledger};
 use crate::meter::{Measured, Meter, Stage};
 use crate::pace::Pace;
 use crate::uplink::link::{Link, State};
+use crate::work::Work;
 
 /// Where the time of answered frames goes, and how many bytes were sent.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ pub struct View {
     metrics: Arc<Metrics>,
     ledger: Ledger,
     heads: Arc<Heads>,
+    work: Arc<Work>,
     link: watch::Receiver<State>,
     sessions: Arc<AtomicU64>,
     pace: Arc<Pace>,
@@ -63,12 +66,13 @@ impl View {
     pub fn new(
         metrics: Arc<Metrics>,
         ledger: &Ledger,
-        heads: &Arc<Heads>,
+        (heads, work): (&Arc<Heads>, &Arc<Work>),
         link: &Link,
         pace: &Arc<Pace>,
     ) -> Self {
-        let (ledger, heads, pace) = (ledger.clone(), Arc::clone(heads), Arc::clone(pace));
-        Self { metrics, ledger, heads, link: link.state(), sessions: link.sessions(), pace }
+        let (heads, work, pace) = (Arc::clone(heads), Arc::clone(work), Arc::clone(pace));
+        let (ledger, link, sessions) = (ledger.clone(), link.state(), link.sessions());
+        Self { metrics, ledger, heads, work, link, sessions, pace }
     }
 
     /// Serves the page for as long as what it returns lives.
@@ -87,6 +91,7 @@ impl View {
         page.family(Kind::Gauge, "fth_agent_info", "What runs here; always 1.").sample(&version, 1);
         self.frames(&mut page);
         self.times(&mut page);
+        self.work(&mut page);
         self.link(&mut page);
         self.heads(&mut page);
         page.finish()
@@ -123,6 +128,17 @@ impl View {
         for (stage, times) in Stage::ALL.into_iter().zip(&self.metrics.stages) {
             family.histogram(&[("stage", stage.name())], times);
         }
+    }
+
+    fn work(&self, page: &mut Page) {
+        let work = self.work.so_far();
+        let flops = [("heads", work.head_flops), ("pictures", work.picture_flops)];
+        let help = "Operations on this box, counted from shapes; pictures are resizing and JPEG.";
+        page.counters("fth_agent_flops_total", help, "work", flops);
+        let (name, help) =
+            ("fth_agent_cpu_seconds_total", "Processor time of this program, and of an ffmpeg that ended.");
+        let seconds = Duration::from_micros(work.cpu_us).as_secs_f64();
+        page.family(Kind::Counter, name, help).sample(&[], seconds);
     }
 
     fn link(&self, page: &mut Page) {

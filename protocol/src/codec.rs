@@ -66,6 +66,9 @@ pub enum CodecError {
     /// A head's values have no mean or spread.
     #[error("values with mean {mean} and squares {squares}: both must be finite, the squares not negative")]
     BadMoments { mean: f64, squares: f64 },
+    /// A quantity that is none.
+    #[error("{field} is {value}: it must be finite and not negative")]
+    BadQuantity { field: &'static str, value: f64 },
 }
 
 /// `message` with its length prefix, ready to be written to a stream. `limit` (bytes of the body) is what the

@@ -5,7 +5,7 @@
 //!  control stream   Hello ───────────────────────────────────►
 //!  (one)                  ◄─────────────── Welcome | Refused
 //!                         ◄────────────────────── KeyRing, Wanted  (signed documents, as they change)
-//!                   Ping, HeadReport, Goodbye ◄──────────────►  Pong, Goodbye
+//!                   Ping, Work, HeadReport, Goodbye ◄────────►  Pong, Goodbye
 //!
 //!  frame stream     StreamKind::Frame, FrameHeader, JPEG, FIN ─►
 //!  (one a frame)          ◄── FrameReplyMsg: Answer | Dropped | Rejected, FIN
@@ -51,6 +51,7 @@ pub use message::control::{
 };
 pub use message::frame::{Answer, DropReason, FrameHeader, FrameReplyMsg, Kept, RejectCode, ServerTimings};
 pub use message::head::{FetchCode, FetchReplyMsg, FetchRequest, HeadReport, Wanted};
+pub use message::ledger::{BoxModel, CameraAccount, EdgeWork, Site};
 pub use message::operate::{
     AuditEntry, CameraHead, ChannelState, HistoryEntry, OperatorCode, OperatorReplyMsg, OperatorRequestMsg,
     RolloutAction, RolloutPhase,

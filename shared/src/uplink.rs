@@ -15,7 +15,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use crate::image::Chroma;
-use crate::image::{JpegError, Limits, Rgb, fit_within, jpeg, resize};
+use crate::image::{JpegError, Limits, Rgb, fit_within, jpeg, jpeg_flops, resize, resize_flops};
 use crate::patches::{ParsePolicyError, Policy};
 
 /// Version of the steps, the first part of every id. A change to any byte they produce is a new one.
@@ -152,9 +152,20 @@ impl Uplink {
     pub fn apply_jpeg(&self, jpeg: Vec<u8>, limits: &Limits) -> Result<Prepared, JpegError> {
         let header = jpeg::check(&jpeg, limits)?;
         if self.passthrough && header.width <= self.max_width && header.height <= self.max_height {
-            return Ok(Prepared { jpeg, untouched: true, width: header.width, height: header.height });
+            return Ok(Prepared {
+                jpeg,
+                untouched: true,
+                width: header.width,
+                height: header.height,
+                flops: 0,
+            });
         }
-        Ok(self.apply_rgb(&jpeg::decode(&jpeg, limits)?))
+        let decoding = jpeg_flops(
+            u64::from(header.width) * u64::from(header.height),
+            header.chroma.unwrap_or(Chroma::C420),
+        );
+        let prepared = self.apply_rgb(&jpeg::decode(&jpeg, limits)?);
+        Ok(Prepared { flops: decoding + prepared.flops, ..prepared })
     }
 
     /// Prepares a frame from pixels: fits it in, never enlarging it, and encodes it.
@@ -165,7 +176,9 @@ impl Uplink {
         } else {
             jpeg::encode(&resize(image, width, height), self.quality, self.chroma)
         };
-        Prepared { jpeg, untouched: false, width, height }
+        let encoding = jpeg_flops(u64::from(width) * u64::from(height), self.chroma);
+        let flops = resize_flops((image.width, image.height), (width, height)) + encoding;
+        Prepared { jpeg, untouched: false, width, height, flops }
     }
 }
 
@@ -180,6 +193,8 @@ pub struct Prepared {
     pub width: u32,
     /// Rows of the frame that is sent.
     pub height: u32,
+    /// Operations that preparing it took: [`jpeg_flops`], [`resize_flops`].
+    pub flops: u64,
 }
 
 impl fmt::Display for Uplink {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use protocol::SpaceId;
 use shared::image::Rgb;
 
-use crate::model::Config;
+use crate::model::{Config, cost};
 
 mod candle;
 mod checked;
@@ -64,6 +64,8 @@ pub struct BackendInfo {
     pub patches: Option<Patches>,
     /// Most frames worth giving in one call: larger batches cost memory and gain nothing.
     pub max_batch: usize,
+    /// Operations of encoding one frame: [`crate::model::cost`].
+    pub flops: u64,
 }
 
 impl BackendInfo {
@@ -83,6 +85,7 @@ impl BackendInfo {
             input: (config.height, config.width),
             patches: None,
             max_batch,
+            flops: cost::flops(config).total(),
         }
     }
 }
@@ -165,6 +168,13 @@ pub trait Backend: Send {
             [] => Ok(Vec::new()),
             _ => Err(BackendError::WholeFrames { device: self.info().device }),
         }
+    }
+
+    /// Operations of encoding a frame of which so many patches are known; the share of a whole one's, unless a backend
+    /// knows better.
+    fn partial_flops(&self, patches: usize) -> u64 {
+        let BackendInfo { flops, grid: (rows, cols, _), .. } = self.info();
+        flops * patches as u64 / (rows * cols).max(1) as u64
     }
 }
 

@@ -8,9 +8,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::image::Rgb;
+use shared::patches::Choice;
 
 use super::policy::Entry;
 use super::{Pipeline, Ready};
@@ -43,9 +44,10 @@ pub fn spawn(
 }
 
 fn drive(backend: &mut dyn Backend, pipeline: &Pipeline, max_batch: usize) -> Result<(), String> {
+    let flops = backend.info().flops;
     let mut failures = 0;
     while let Some(batch) = pipeline.next_batch(max_batch) {
-        match encode(backend, batch) {
+        match encode(backend, batch, flops) {
             Ok(()) => failures = 0,
             Err(why) => {
                 failures += 1;
@@ -60,25 +62,27 @@ fn drive(backend: &mut dyn Backend, pipeline: &Pipeline, max_batch: usize) -> Re
 }
 
 /// Encodes a batch and answers each of its frames: whole ones together, and those of which patches are known together.
-fn encode(backend: &mut dyn Backend, mut batch: Vec<Entry<Ready>>) -> Result<(), String> {
+/// Each frame's account is charged with its operations, and with its share of the time.
+fn encode(backend: &mut dyn Backend, mut batch: Vec<Entry<Ready>>, flops: u64) -> Result<(), String> {
     let started = Instant::now();
     batch.iter_mut().for_each(|entry| entry.item.started(started));
     let (partial, whole): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|entry| entry.item).partition(|item| item.patches.is_some());
-    let whole = if whole.is_empty() { Ok(()) } else { encode_whole(backend, whole) };
+    let whole = if whole.is_empty() { Ok(()) } else { encode_whole(backend, whole, flops) };
     let partial = if partial.is_empty() { Ok(()) } else { encode_partial(backend, partial) };
     whole.and(partial)
 }
 
 /// Frames with and without tokens share a batch: tokens are made for all when one frame wants them, and given to those
 /// that do.
-fn encode_whole(backend: &mut dyn Backend, batch: Vec<Ready>) -> Result<(), String> {
+fn encode_whole(backend: &mut dyn Backend, batch: Vec<Ready>, flops: u64) -> Result<(), String> {
     let started = Instant::now();
     let tokens = batch.iter().any(|item| item.tokens);
     let images: Vec<Arc<Rgb>> = batch.iter().map(|item| Arc::clone(&item.rgb)).collect();
     let result = caught(images.len(), || backend.encode(&images, tokens));
     let took = started.elapsed();
     let size = batch.len();
+    charge(&batch, took, |_| flops);
     match result {
         Ok(all) => {
             for (item, mut encoded) in batch.into_iter().zip(all) {
@@ -99,6 +103,7 @@ fn encode_partial(backend: &mut dyn Backend, batch: Vec<Ready>) -> Result<(), St
     let frames: Vec<Partial> = batch.iter().filter_map(Ready::partial).collect();
     let result = caught(batch.len(), || backend.encode_partial(&frames));
     let (took, size) = (started.elapsed(), batch.len());
+    charge(&batch, took, |item| backend.partial_flops(item.patches.as_ref().map_or(0, Choice::len)));
     match result {
         Ok(all) => {
             for ((item, tokens), Partial { choice, .. }) in batch.into_iter().zip(all).zip(frames) {
@@ -110,6 +115,15 @@ fn encode_partial(backend: &mut dyn Backend, batch: Vec<Ready>) -> Result<(), St
             batch.into_iter().for_each(|item| item.fail(&why));
             Err(why)
         }
+    }
+}
+
+/// Puts a batch on its cameras' accounts: each frame's operations, and the same share of the time.
+fn charge(batch: &[Ready], took: Duration, flops: impl Fn(&Ready) -> u64) {
+    let all: u64 = batch.iter().map(&flops).sum();
+    for item in batch {
+        let flops = flops(item);
+        item.account.encoded(flops, took.mul_f64(flops as f64 / all.max(1) as f64));
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::policy::CameraKey;
 use crate::backend::{Encoded, Partial};
+use crate::ledger::Account;
 
 /// A received frame.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Frame {
     pub tokens: bool,
     /// From here on nobody wants the answer.
     pub deadline: Instant,
+    /// Whose account it goes on.
+    pub account: Arc<Account>,
     /// The frame's share of the memory budget, given back together with `jpeg`.
     pub memory: Option<OwnedSemaphorePermit>,
 }
@@ -92,6 +95,7 @@ pub struct Waiting {
     /// The patches that they hold, if they are not a whole frame.
     pub patches: Option<Choice>,
     pub(super) tokens: bool,
+    pub(super) account: Arc<Account>,
     pub(super) submitted: Instant,
     pub(super) reply: oneshot::Sender<Outcome>,
     pub(super) _memory: Option<OwnedSemaphorePermit>,
@@ -106,6 +110,7 @@ pub struct Ready {
     pub patches: Option<Choice>,
     /// Whether latent tokens are wanted.
     pub tokens: bool,
+    pub(super) account: Arc<Account>,
     pub(super) since: Instant,
     pub(super) timings: Timings,
     pub(super) reply: oneshot::Sender<Outcome>,

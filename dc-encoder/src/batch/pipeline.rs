@@ -94,8 +94,8 @@ impl Pipeline {
         let now = Instant::now();
         let (reply, outcome) = oneshot::channel();
         let id = FrameId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let Frame { camera, seq, jpeg, patches, tokens, deadline, memory } = frame;
-        let item = Waiting { jpeg, patches, tokens, submitted: now, reply, _memory: memory };
+        let Frame { camera, seq, jpeg, patches, tokens, deadline, account, memory } = frame;
+        let item = Waiting { jpeg, patches, tokens, account, submitted: now, reply, _memory: memory };
         let entry = Entry { camera, id, seq, deadline, item };
         let mut state = self.lock();
         match state.phase.clone() {
@@ -198,7 +198,7 @@ impl Pipeline {
     pub fn decoded(&self, entry: Entry<Waiting>, started: Instant, result: Result<Rgb, Rejection>) {
         let now = Instant::now();
         let Entry { camera, id, seq, deadline, item } = entry;
-        let Waiting { patches, tokens, submitted, reply, .. } = item;
+        let Waiting { patches, tokens, account, submitted, reply, .. } = item;
         let timings = Timings {
             queue: started.saturating_duration_since(submitted),
             decode: now.saturating_duration_since(started),
@@ -212,7 +212,8 @@ impl Pipeline {
             // Its camera cancelled it meanwhile: the device's time is worth more.
             (Ok(_), _) if reply.is_closed() => {}
             (Ok(rgb), Phase::Open) => {
-                let item = Ready { rgb: Arc::new(rgb), patches, tokens, since: now, timings, reply };
+                let rgb = Arc::new(rgb);
+                let item = Ready { rgb, patches, tokens, account, since: now, timings, reply };
                 let dropped = state.ready.push(now, Entry { camera, id, seq, deadline, item });
                 dropped.into_iter().for_each(|dropped| drop_ready(dropped, now));
             }

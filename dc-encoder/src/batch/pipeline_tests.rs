@@ -12,6 +12,7 @@ fn frame(camera: u64, seq: u64, useful_for: Duration) -> Frame {
         patches: None,
         tokens: false,
         deadline: Instant::now() + useful_for,
+        account: Arc::default(),
         memory: None,
     }
 }

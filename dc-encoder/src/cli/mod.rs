@@ -11,6 +11,7 @@ pub mod eval;
 pub mod evaluate;
 pub mod head;
 pub mod keys;
+pub mod ledger;
 pub mod model;
 pub mod pki;
 pub mod pretrain;
@@ -40,6 +41,8 @@ enum Command {
     Keys(keys::Command),
     /// Serve embeddings over QUIC
     Serve(serve::Args),
+    /// Show where a running server's operations, bytes and joules went, per camera and head
+    Ledger(ledger::Args),
     /// Train an encoder on frames without labels
     Pretrain(pretrain::Args),
     /// Draw what an encoder makes of a frame
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Pki(command) => pki::run(command),
         Command::Keys(command) => keys::run(command),
         Command::Serve(args) => serve::run(args),
+        Command::Ledger(args) => ledger::run(&args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Reconstruct(args) => pretrain::run_reconstruct(args),
         Command::Embed(args) => embed::run(args),

@@ -173,6 +173,7 @@ mod tests {
             answers: 250,
             failures: 0,
             values: Moments { count: 250, mean: 4.0, squares: 1000.0 },
+            flops: 0,
         };
         CameraHead {
             camera: "plaza-1".into(),

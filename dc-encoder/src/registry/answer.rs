@@ -28,6 +28,9 @@ impl Registrar {
             OperatorRequestMsg::Publish { .. } => {
                 Err(RegistryError::Request("a publication needs its bytes".to_owned()))
             }
+            OperatorRequestMsg::Ledger { .. } => {
+                Err(RegistryError::Request("a registry keeps no ledger, a running server does".to_owned()))
+            }
             OperatorRequestMsg::KeyRing { document } => taken(self.take_ring(by, document, now)?),
             OperatorRequestMsg::Assign { assignment } => taken(self.assign(by, assignment, now)?),
             OperatorRequestMsg::Rollout { channel, counter, action } => {

@@ -41,6 +41,7 @@ fn report(active: ReleaseId, wanted: ReleaseId, answers: u64, mean: f64) -> Head
         answers,
         failures: 0,
         values: Moments { count: answers, mean, squares: 0.0 },
+        flops: 0,
     }
 }
 

@@ -13,12 +13,13 @@ use serde::Deserialize;
 use shared::metrics::Endpoint;
 
 use crate::backend::{Engine, Precision};
+use crate::ledger::Energy;
 
 /// UDP port of the encoder, chosen freely above the registered services in common use.
 pub const DEFAULT_PORT: u16 = 4433;
 
 /// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address and UDP port to listen on; port 0 takes a free one.
@@ -43,6 +44,8 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     /// Where Prometheus reads metrics, over HTTP: a port of this machine alone, or an address; not unless said.
     pub metrics: Option<Endpoint>,
+    /// Where its energy comes from, for the ledger.
+    pub energy: Energy,
     /// What one agent, and all together, may take.
     pub limits: Limits,
     /// How frames wait.
@@ -65,6 +68,7 @@ impl Default for Config {
             precision: Precision::default(),
             ready_file: None,
             metrics: None,
+            energy: Energy::default(),
             limits: Limits::default(),
             queue: Queue::default(),
             timeouts: Timeouts::default(),
@@ -247,6 +251,7 @@ impl Config {
         ensure((1..=most).contains(&bytes), "limits.max_frame_bytes", max_frame_bytes, &range)?;
         let enough = format!("must be at least limits.max_frame_bytes, {max_frame_bytes}");
         ensure(frame_memory.as_u64() >= bytes, "limits.frame_memory", frame_memory, &enough)?;
+        self.energy.validate()?;
         self.timeouts.validate()
     }
 
@@ -281,7 +286,13 @@ impl Timeouts {
     }
 }
 
-fn ensure(fine: bool, key: &'static str, value: impl std::fmt::Display, why: &str) -> Result<(), Invalid> {
+/// The value is fine, or an error that names it.
+pub(crate) fn ensure(
+    fine: bool,
+    key: &'static str,
+    value: impl std::fmt::Display,
+    why: &str,
+) -> Result<(), Invalid> {
     if fine { Ok(()) } else { Err(Invalid { key, value: value.to_string(), why: why.to_owned() }) }
 }
 

@@ -39,6 +39,9 @@ pub enum ServeError {
         /// What the system said.
         why: io::Error,
     },
+    /// The meter that was asked for is not there.
+    #[error("configuration: {0}")]
+    Energy(#[from] crate::ledger::PowerError),
     /// Metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] shared::metrics::MetricsError),

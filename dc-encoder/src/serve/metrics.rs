@@ -15,6 +15,7 @@ use shared::metrics::{Counters, Histogram, Kind, MetricsError, Page, SECONDS, Se
 
 use super::config::Limits;
 use super::{Config, kib};
+use crate::ledger::Ledger;
 use crate::session::Context;
 use crate::session::rates::Over;
 
@@ -158,12 +159,13 @@ impl Metrics {
         self.handshakes.add(why.key());
     }
 
-    /// Adds what a connection moved since `before`.
-    pub(crate) fn moved(&self, before: &ConnectionStats, now: &ConnectionStats) {
+    /// Adds what a connection moved since `before`: bytes received and sent.
+    pub(crate) fn moved(&self, before: &ConnectionStats, now: &ConnectionStats) -> (u64, u64) {
         let received = now.udp_rx.bytes.saturating_sub(before.udp_rx.bytes);
         let sent = now.udp_tx.bytes.saturating_sub(before.udp_tx.bytes);
         self.received_bytes.fetch_add(received, Ordering::Relaxed);
         self.sent_bytes.fetch_add(sent, Ordering::Relaxed);
+        (received, sent)
     }
 
     fn write(&self, page: &mut Page) {
@@ -245,6 +247,30 @@ pub(super) fn start(
     serve(address, move || page(&context, &endpoint, &limits)).map(Some)
 }
 
+/// The accounts of the ledger.
+fn write_ledger(ledger: &Ledger, page: &mut Page) {
+    let (site, accounts) = ledger.look();
+    let source = if site.metered { "meter" } else { "model" };
+    let help = "Operations of encoding frames, counted from shapes.";
+    let mut family = page.family(Kind::Counter, "fth_encoder_flops_total", help);
+    accounts.iter().for_each(|account| family.sample(&[("camera", account.camera.as_str())], account.flops));
+    let help = "A camera's share of the energy of the encoder's device, metered or modelled.";
+    let mut family = page.family(Kind::Counter, "fth_encoder_energy_joules_total", help);
+    for account in &accounts {
+        family.sample(&[("camera", account.camera.as_str()), ("source", source)], account.joules);
+    }
+    let help = "Its energy in seconds without a frame.";
+    page.family(Kind::Counter, "fth_encoder_idle_energy_joules_total", help)
+        .sample(&[("source", source)], site.idle_joules);
+    let help = "UDP payload of a camera's connections, up to half a second late.";
+    let mut family = page.family(Kind::Counter, "fth_encoder_camera_network_bytes_total", help);
+    for account in &accounts {
+        for (direction, bytes) in [("received", account.received), ("sent", account.sent)] {
+            family.sample(&[("camera", account.camera.as_str()), ("direction", direction)], bytes);
+        }
+    }
+}
+
 /// Everything there is to say now.
 fn page(context: &Context, endpoint: &Endpoint, limits: &Limits) -> String {
     let mut page = Page::default();
@@ -259,6 +285,7 @@ fn page(context: &Context, endpoint: &Endpoint, limits: &Limits) -> String {
     );
     context.metrics.write(&mut page);
     context.pipeline.write(&mut page);
+    write_ledger(&context.ledger, &mut page);
     let in_flight = limits.max_in_flight_together.saturating_sub(context.in_flight.available_permits());
     page.gauge(
         "fth_encoder_frames_in_flight",

@@ -22,7 +22,7 @@ use shared::tls::{Failure, PkiPaths, ServerTls, WatchGuard, system_time};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -30,6 +30,7 @@ use crate::backend::{Backend, BackendInfo};
 use crate::batch::driver::{self, Driver};
 use crate::batch::{Counts, Pipeline, Settings};
 use crate::decode;
+use crate::ledger::{self, Ledger};
 use crate::registry::Registrar;
 use crate::session::{self, Context, Devices, Live};
 pub(crate) use door::Handshakes;
@@ -95,6 +96,8 @@ impl Server {
         }
         let info = backend.info();
         let welcome = welcome(config, &info);
+        let encoder = ledger::Encoder { model: &welcome.model, flops: info.flops, device: &info.device };
+        let ledger = Arc::new(Ledger::new(&config.energy, encoder)?);
         let endpoint = listen(config, &tls)?;
         let local_addr = endpoint.local_addr().map_err(|why| bind_error(config.listen, why))?;
         let tcp = Tcp::listen(config, &tls)?;
@@ -120,6 +123,7 @@ impl Server {
             clock,
             draining,
             metrics: Metrics::new(),
+            ledger: Arc::clone(&ledger),
         });
         let serving = metrics::start(config, &context, &endpoint)?;
         let metrics = serving.as_ref().map(Serving::address);
@@ -135,6 +139,7 @@ impl Server {
             _rollouts: registrar.clone().map(registry::keep_stepping),
             _revocations: tls.revocations().watch(),
             _metrics: serving,
+            _ledger: Sharing(tokio::spawn(ledger::keep_sharing(ledger)).abort_handle()),
         };
         if let Some(path) = &config.ready_file {
             write_ready_file(path, local_addr)?;
@@ -277,6 +282,16 @@ struct Running {
     _rollouts: Option<registry::Rollouts>,
     _revocations: WatchGuard,
     _metrics: Option<Serving>,
+    _ledger: Sharing,
+}
+
+/// The task that shares energy out; it ends with the server.
+struct Sharing(AbortHandle);
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Running {

@@ -125,6 +125,10 @@ impl<T: Transport> Session<T> {
                 }
                 Ok(())
             }
+            Ok(Some(AgentToEncoderMsg::Work(work))) => {
+                self.shared.account.edge(work);
+                Ok(())
+            }
             Ok(Some(AgentToEncoderMsg::Hello(_))) => Err(End::malformed("a second greeting")),
             Ok(None) => Err(End::new(close::OK, "the agent ended its control stream")),
             Err(error) => Err(End::of_stream(&error)),
@@ -177,7 +181,7 @@ impl<T: Transport> Session<T> {
     }
 
     fn listen(&mut self) {
-        if self.transport.look(&self.context.metrics) {
+        if self.transport.look(&self.context.metrics, &self.shared.account) {
             self.seat.heard(Instant::now());
         }
     }

@@ -27,6 +27,7 @@ use super::memory::Picture;
 use super::rates::Over;
 use crate::backend::Encoded;
 use crate::batch::{CameraKey, Frame, Outcome, Rejection, Ticket, Timings};
+use crate::ledger::Account;
 use crate::serve::metrics::WITHDRAWN;
 
 /// The agent broke the protocol: its session ends with these words.
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     camera: CameraKey,
     /// The camera's name.
     name: String,
+    /// What its frames and bytes are put on.
+    pub(super) account: Arc<Account>,
     /// Frames between their header and their reply.
     in_flight: Arc<Semaphore>,
     place: Place,
@@ -63,8 +66,9 @@ impl Shared {
     pub(super) fn new(context: Arc<Context>, camera: CameraKey, name: &str, place: Place) -> Self {
         let in_flight = Arc::new(Semaphore::new(context.welcome.limits.max_in_flight.into()));
         let (name, was_over) = (name.to_owned(), AtomicBool::new(false));
-        let picture = Picture::new(&context.backend);
-        Self { context, camera, name, in_flight, place, was_over, picture, tally: Tally::default() }
+        let (account, picture) = (context.ledger.account(&name), Picture::new(&context.backend));
+        let tally = Tally::default();
+        Self { context, camera, name, account, in_flight, place, was_over, picture, tally }
     }
 
     /// A place among all sessions' frames, if the camera and all together are within their rates.
@@ -308,6 +312,7 @@ impl Claim {
             patches,
             tokens: header.tokens.is_some(),
             deadline,
+            account: Arc::clone(&shared.account),
             memory: Some(memory),
         };
         Ok(Received { header, frame, deadline, receive, _places: places })

@@ -90,9 +90,10 @@ async fn first_stream(connection: &Connection) -> Result<(StreamKind, SendStream
 async fn read_hello(reader: &mut MsgReader) -> Result<Hello, WireError> {
     match reader.next().await?.ok_or(WireError::Ended)? {
         AgentToEncoderMsg::Hello(hello) => Ok(hello),
-        AgentToEncoderMsg::Ping(_) | AgentToEncoderMsg::Goodbye(_) | AgentToEncoderMsg::Head(_) => {
-            Err(WireError::Ended)
-        }
+        AgentToEncoderMsg::Ping(_)
+        | AgentToEncoderMsg::Goodbye(_)
+        | AgentToEncoderMsg::Head(_)
+        | AgentToEncoderMsg::Work(_) => Err(WireError::Ended),
     }
 }
 

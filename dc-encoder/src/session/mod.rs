@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use crate::backend::BackendInfo;
 use crate::batch::Pipeline;
+use crate::ledger::Ledger;
 use crate::registry::{Registrar, RegistryError};
 use crate::serve::Handshakes;
 use crate::serve::config::Timeouts;
@@ -74,6 +75,7 @@ pub(crate) struct Context {
     /// Turns true when the server drains.
     pub(crate) draining: watch::Receiver<bool>,
     pub(crate) metrics: Metrics,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 /// Why a session ends: the close code, and the words for the agent and for our log.

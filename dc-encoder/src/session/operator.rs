@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use protocol::limits::MAX_CONTROL_BYTES;
 use protocol::{OperatorCode, OperatorReplyMsg, OperatorRequestMsg, ReleaseId, StreamKind, close};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
+use shared::release::Pattern;
 use shared::tls::{PeerIdentity, Role, diagnose_expired, expired};
 use shared::wire::{WireError, expect_end, expect_msg, write_msg};
 use tempfile::NamedTempFile;
@@ -138,6 +139,13 @@ impl Operator {
     }
 
     async fn answer(&self, request: OperatorRequestMsg) -> Result<Replies, RegistryError> {
+        if let OperatorRequestMsg::Ledger { cameras } = &request {
+            // No registry is needed for it.
+            let cameras: Option<Pattern> = (!cameras.is_empty()).then(|| cameras.parse()).transpose()?;
+            let mut replies = self.context.ledger.answer(cameras.as_ref());
+            replies.push(OperatorReplyMsg::Done { note: String::new() });
+            return Ok(replies);
+        }
         let by = self.name().to_owned();
         self.registry(move |context| {
             let connected = |camera: &str| context.live.holds(camera);

@@ -10,6 +10,7 @@ use shared::wire::MsgReader;
 use super::frame::{self, Malformed};
 use super::transport::{Step, Transport};
 use super::{Context, End, stream, write_control};
+use crate::ledger::Account;
 use crate::serve::metrics::Metrics;
 
 /// A connection whose control stream was greeted on.
@@ -61,7 +62,7 @@ impl Transport for Quic {
 
     /// Any datagram is a sign of life, an acknowledgement of a keep-alive too. A new address is one that was validated
     /// (RFC 9000, section 9): the session goes on there, with the frames that are under way.
-    fn look(&mut self, metrics: &Metrics) -> bool {
+    fn look(&mut self, metrics: &Metrics, account: &Account) -> bool {
         let now = self.connection.stats();
         let address = self.connection.remote_address();
         if address != self.address {
@@ -70,7 +71,8 @@ impl Transport for Quic {
             self.address = address;
         }
         let heard = now.udp_rx.datagrams != self.moved.udp_rx.datagrams;
-        metrics.moved(&self.moved, &now);
+        let (received, sent) = metrics.moved(&self.moved, &now);
+        account.moved(received, sent);
         self.moved = now;
         heard
     }

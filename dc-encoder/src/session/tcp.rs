@@ -32,6 +32,7 @@ use super::live::Newcomer;
 use super::stream::read_kind;
 use super::transport::{Peer, Step, Transport};
 use super::{Context, End, greet};
+use crate::ledger::Account;
 use crate::serve::metrics::Metrics;
 
 /// Messages that wait to be written: replies of an agent's frames in flight, and a few more. Beyond, who has one waits.
@@ -135,9 +136,10 @@ async fn read_hello(from: &mut (impl AsyncRead + Unpin)) -> Result<protocol::Hel
     }
     match expect_msg(from, MAX_CONTROL_BYTES).await? {
         AgentToEncoderMsg::Hello(hello) => Ok(hello),
-        AgentToEncoderMsg::Ping(_) | AgentToEncoderMsg::Goodbye(_) | AgentToEncoderMsg::Head(_) => {
-            Err(WireError::Ended)
-        }
+        AgentToEncoderMsg::Ping(_)
+        | AgentToEncoderMsg::Goodbye(_)
+        | AgentToEncoderMsg::Head(_)
+        | AgentToEncoderMsg::Work(_) => Err(WireError::Ended),
     }
 }
 
@@ -219,7 +221,7 @@ impl Transport for Tcp {
         self.address
     }
 
-    fn look(&mut self, _: &Metrics) -> bool {
+    fn look(&mut self, _: &Metrics, _: &Account) -> bool {
         let arrived = self.arrived.load(Ordering::Relaxed);
         std::mem::replace(&mut self.looked_at, arrived) != arrived
     }

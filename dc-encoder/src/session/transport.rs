@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::frame::{self, Malformed};
 use super::{Context, End};
+use crate::ledger::Account;
 use crate::serve::metrics::Metrics;
 
 /// What comes from an agent.
@@ -54,7 +55,7 @@ pub(super) trait Transport: Send + 'static {
     fn address(&self) -> SocketAddr;
 
     /// Counts what the connection did since it was last looked at; `true`: something came from the agent.
-    fn look(&mut self, metrics: &Metrics) -> bool;
+    fn look(&mut self, metrics: &Metrics, account: &Account) -> bool;
 }
 
 /// Who holds a camera: where it is, and how it is told to go.

@@ -40,6 +40,7 @@ impl Fake {
             input: (12, 18),
             patches: None,
             max_batch: BATCH,
+            flops: 1000,
         };
         Self { info, fails_after: usize::MAX, seen: 0 }
     }

@@ -13,6 +13,7 @@ mod head_classes;
 mod head_kinds;
 mod heads;
 mod keys;
+mod ledger;
 mod model;
 mod operate;
 mod operate_certificates;

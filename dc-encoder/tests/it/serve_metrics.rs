@@ -62,6 +62,11 @@ async fn every_frame_stream_is_counted_once_by_how_it_ended() {
     assert_eq!(page.get("fth_encoder_batch_frames_sum", &[]), 3.0, "one after another, each alone");
     assert_eq!(page.get("fth_encoder_batch_frames_bucket", &[("le", "1")]), 3.0);
     assert_eq!(page.samples("fth_encoder_info").count(), 1);
+    assert_eq!(
+        page.sum("fth_encoder_flops_total"),
+        3.0 * 1000.0,
+        "as the device says, for frames that were encoded"
+    );
 }
 
 #[tokio::test]

@@ -206,6 +206,7 @@ async fn a_canary_that_goes_back_stops_the_rollout_for_everyone() {
         answers: 1,
         failures: 0,
         values: Moments::default(),
+        flops: 0,
     };
     agent.say(AgentToEncoderMsg::Head(report)).await;
     assert_eq!(wanted(&mut agent).await, Wanted { assignment: canary, share: 0 });
@@ -249,6 +250,7 @@ async fn a_canary_that_soaked_without_trouble_is_promoted_within_the_signed_boun
         answers,
         failures: 0,
         values: Moments::default(),
+        flops: 0,
     };
     let channel = "people-count@stable".parse().unwrap();
     let watched = shop.registrar().watch();

@@ -130,6 +130,7 @@ impl Fake {
             input: (16, 32),
             patches: None,
             max_batch: 8,
+            flops: 1000,
         };
         Self { info, gate: None }
     }

@@ -40,6 +40,7 @@ use crate::uplink::dial::{Dialer, Greeting};
 use crate::uplink::link::{self, Link};
 use crate::uplink::patches::Patches;
 use crate::uplink::session::OnWire;
+use crate::work::Work;
 pub use watch::{Asked, Summary, Watch};
 
 use dispatch::{Dispatch, End};
@@ -89,13 +90,13 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     let source = settings.source.clone();
     let Running { frames, losses, pump } =
         tokio::task::spawn_blocking(move || capture::start(&source, &options)).await.context("capture")??;
-    let link = start_link(dialer, &settings, Arc::clone(&heads), port);
-    let (ledger, pace) = (Ledger::default(), Arc::<Pace>::default());
+    let (ledger, pace, work) = (Ledger::default(), Arc::<Pace>::default(), Arc::<Work>::default());
+    let link = start_link(dialer, &settings, (Arc::clone(&heads), Arc::clone(&work)), port);
     let _metrics = match settings.metrics {
         Some(endpoint) => {
             let metrics = Arc::new(Metrics::default());
             meters.push(Arc::clone(&metrics) as Arc<dyn Meter>);
-            Some(View::new(metrics, &ledger, &heads, &link, &pace).serve(endpoint)?)
+            Some(View::new(metrics, &ledger, (&heads, &work), &link, &pace).serve(endpoint)?)
         }
         None => None,
     };
@@ -119,6 +120,7 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
         sink: sink.clone(),
         order: (pacing == Pacing::Lossless).then(|| Order::new(settings.max_in_flight)),
         hurry: Stop::new(),
+        work,
         meters,
     });
     let losses = tokio::spawn(report_losses(losses, Arc::clone(&way)));
@@ -166,7 +168,12 @@ fn announce(settings: &Settings, heads: &HeadSet) {
     }
 }
 
-fn start_link(dialer: Dialer, settings: &Settings, heads: Arc<Heads>, releases: Option<Port>) -> Link {
+fn start_link(
+    dialer: Dialer,
+    settings: &Settings,
+    (heads, work): (Arc<Heads>, Arc<Work>),
+    releases: Option<Port>,
+) -> Link {
     // An encoder of another space may have heads for it, and the agent must meet it to get them.
     let any = releases.is_some() && settings.heads.is_empty();
     let options = link::Options {
@@ -176,6 +183,7 @@ fn start_link(dialer: Dialer, settings: &Settings, heads: Arc<Heads>, releases: 
             patches: settings.uplink.patches != Policy::All,
         },
         spaces: Box::new(move || if any { Vec::new() } else { heads.current().spaces() }),
+        work,
         releases,
         give_up: settings.source.is_finite(),
     };

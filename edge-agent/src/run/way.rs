@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use protocol::{DropReason, Encoding, Kept};
-use shared::image::{Limits, Rgb};
+use shared::image::{Chroma, Limits, Rgb, jpeg_flops, resize_flops};
 use shared::patches::Selection;
 use shared::uplink::{Prepared, Uplink};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -23,6 +23,7 @@ use crate::uplink::link::State;
 use crate::uplink::patches::{Packed, Patches, Step};
 use crate::uplink::prepare::{self, Ready};
 use crate::uplink::session::Session;
+use crate::work::Work;
 
 /// Between attempts at an encoder that is there but did not encode the frame.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2) };
@@ -50,6 +51,8 @@ pub(super) struct Way {
     pub(super) order: Option<Order>,
     /// Raised when frames in flight must end now.
     pub(super) hurry: Stop,
+    /// What is computed on this box.
+    pub(super) work: Arc<Work>,
     /// Who is told where the time went.
     pub(super) meters: Vec<Arc<dyn Meter>>,
 }
@@ -73,6 +76,8 @@ struct Sent {
     jpeg: Bytes,
     pixels: u64,
     patches: Option<(Kept, Selection)>,
+    /// Operations that making it took.
+    flops: u64,
 }
 
 /// Where an embedding is from.
@@ -146,12 +151,20 @@ impl Way {
     async fn prepare(&self, image: Image, session: &Session) -> Result<Picture, Dropped> {
         let (uplink, limits) = (self.uplink, self.limits);
         let some = self.patches.as_ref().is_some_and(|patches| patches.geometry(session).is_some());
-        aside(move || match some {
+        let decoded = some && matches!(image, Image::Jpeg(_));
+        let picture = aside(move || match some {
             false => prepare::prepare(image, &uplink, &limits).map(Picture::Whole),
             true => prepare::pixels(image, &limits).map(|rgb| Picture::Pixels(Arc::new(rgb))),
         })
         .await?
-        .map_err(|error| Dropped::Prepare(error.to_string()))
+        .map_err(|error| Dropped::Prepare(error.to_string()))?;
+        if let Picture::Pixels(rgb) = &picture
+            && decoded
+        {
+            // Cameras send 4:2:0; what sends more takes a little more to decode.
+            self.work.prepared(jpeg_flops(u64::from(rgb.width) * u64::from(rgb.height), Chroma::C420));
+        }
+        Ok(picture)
     }
 
     /// What goes to this encoder, or the embedding that makes it needless. `tokens`: whether a head reads them.
@@ -162,26 +175,30 @@ impl Way {
         tokens: bool,
     ) -> Result<Result<Sent, Embedding>, Dropped> {
         let rgb = match picture {
-            Picture::Whole(Ready { jpeg, pixels }) => {
-                return Ok(Ok(Sent { jpeg: jpeg.clone(), pixels: *pixels, patches: None }));
+            Picture::Whole(Ready { jpeg, pixels, flops }) => {
+                return Ok(Ok(Sent { jpeg: jpeg.clone(), pixels: *pixels, patches: None, flops: *flops }));
             }
             Picture::Pixels(rgb) => Arc::clone(rgb),
         };
         let geometry =
             self.patches.as_ref().and_then(|patches| Some((Arc::clone(patches), patches.geometry(session)?)));
+        if let Some((_, geometry)) = &geometry {
+            self.work.prepared(resize_flops((rgb.width, rgb.height), (geometry.width, geometry.height)));
+        }
         let (uplink, session) = (self.uplink, session.clone());
         aside(move || match geometry {
             Some((patches, geometry)) => match patches.step(&session, geometry, &rgb, tokens) {
                 Step::Reuse(embedding) => Err(embedding),
                 Step::Send(Packed { jpeg, pixels, kept, selection }) => {
-                    Ok(Sent { jpeg, pixels, patches: Some((kept, selection)) })
+                    let flops = jpeg_flops(pixels, Chroma::C444);
+                    Ok(Sent { jpeg, pixels, patches: Some((kept, selection)), flops })
                 }
             },
             // Tried again at an encoder that takes whole frames only.
             None => {
-                let Prepared { jpeg, width, height, .. } = uplink.apply_rgb(&rgb);
+                let Prepared { jpeg, width, height, flops, .. } = uplink.apply_rgb(&rgb);
                 let pixels = u64::from(width) * u64::from(height);
-                Ok(Sent { jpeg: jpeg.into(), pixels, patches: None })
+                Ok(Sent { jpeg: jpeg.into(), pixels, patches: None, flops })
             }
         })
         .await
@@ -209,7 +226,8 @@ impl Way {
             };
             frame.stages.prepare += start.elapsed();
             self.meters.iter().for_each(|meter| meter.prepared(sent.jpeg.len()));
-            let Sent { jpeg, pixels, patches } = sent;
+            self.work.prepared(sent.flops);
+            let Sent { jpeg, pixels, patches, .. } = sent;
             let (kept, selection) = patches.unzip();
             let outgoing = Outgoing {
                 seq: frame.info.seq,
@@ -279,9 +297,10 @@ impl Way {
     /// Runs the heads and writes one line each.
     async fn answer(&self, mut frame: Frame, heads: Arc<HeadSet>, embedding: Embedding) {
         let start = Instant::now();
-        let all = Arc::clone(&self.heads);
+        let (all, work) = (Arc::clone(&self.heads), Arc::clone(&self.work));
         let answered = move || {
             let outcomes = heads.answer(&embedding);
+            work.answered(heads.flops());
             all.answered(&heads);
             outcomes
         };

@@ -26,6 +26,7 @@ use super::failure::{Failure, Heals};
 use super::session::{Control, OnWire, Session};
 use crate::config::ServerAddr;
 use crate::releases::keeper::{Event, Port};
+use crate::work::Work;
 
 /// Keeps carriers' NAT tables open and measures the round trip.
 const PING_EVERY: Duration = Duration::from_secs(2);
@@ -61,6 +62,8 @@ pub struct Options {
     /// Ends the task when every encoder refuses for good. Before the first welcome that is always so; after
     /// it, a source that goes on for ever may live to see the encoders change.
     pub give_up: bool,
+    /// What this box computes: the encoder is told with every ping.
+    pub work: Arc<Work>,
     /// Who is told what is wanted, and says how heads do. `None`: nothing is pushed to this agent.
     pub releases: Option<Port>,
 }
@@ -176,7 +179,7 @@ impl Keeper {
         self.publish.send_replace(State::Up(session.clone()));
         let releases = &mut self.options.releases;
         greet_releases(releases, &session).await;
-        let ended = accompany(&session, control, stop, releases).await;
+        let ended = accompany(&session, control, stop, (releases, &self.options.work)).await;
         tell(releases, Event::Down).await;
         if start.elapsed() >= LASTING {
             self.candidates.lasted(index);
@@ -221,7 +224,7 @@ async fn accompany(
     session: &Session,
     mut control: Control,
     stop: &mut oneshot::Receiver<()>,
-    releases: &mut Option<Port>,
+    (releases, work): (&mut Option<Port>, &Work),
 ) -> Ended {
     let mut ticks = interval(PING_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -266,8 +269,10 @@ async fn accompany(
                 id += 1;
                 asked = Instant::now();
                 let ping = AgentToEncoderMsg::Ping(Ping { id, sent_us: wall_clock_us() });
-                if let Err(error) = control.say(&ping).await {
-                    return Ended::Lost(broken(session, Err(error)));
+                for message in [ping, AgentToEncoderMsg::Work(work.so_far())] {
+                    if let Err(error) = control.say(&message).await {
+                        return Ended::Lost(broken(session, Err(error)));
+                    }
                 }
             }
         }

@@ -31,6 +31,8 @@ pub struct Ready {
     pub jpeg: Bytes,
     /// Columns × rows.
     pub pixels: u64,
+    /// Operations that making it took.
+    pub flops: u64,
 }
 
 /// The pixels of a captured image. Takes milliseconds where it decodes.
@@ -54,12 +56,12 @@ pub fn pixels(image: Image, limits: &Limits) -> Result<Rgb, PrepareError> {
 /// # Errors
 /// [`PrepareError`]; nothing is allocated for pixels beyond `limits`.
 pub fn prepare(image: Image, uplink: &Uplink, limits: &Limits) -> Result<Ready, PrepareError> {
-    let Prepared { jpeg, width, height, .. } = match image {
+    let Prepared { jpeg, width, height, flops, .. } = match image {
         // No copy: nobody else holds the bytes of a captured frame.
         Image::Jpeg(jpeg) => uplink.apply_jpeg(jpeg.into(), limits)?,
         raw => uplink.apply_rgb(&pixels(raw, limits)?),
     };
-    Ok(Ready { jpeg: jpeg.into(), pixels: u64::from(width) * u64::from(height) })
+    Ok(Ready { jpeg: jpeg.into(), pixels: u64::from(width) * u64::from(height), flops })
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ fn link(encoder: &Encoder, folder: &Path, identity: Identity, clock: Arc<Clock>)
         on_wire: OnWire { in_flight: 1, patches: false },
         spaces: Box::new(|| vec![SPACE]),
         give_up: false,
+        work: Arc::default(),
         releases: None,
     };
     Link::start(dialer, options)

@@ -289,6 +289,7 @@ impl Fake {
                         self.report.try_send(Seen::Goodbye(goodbye.reason)).unwrap();
                     }
                     Some(AgentToEncoderMsg::Head(head)) => self.report.try_send(Seen::Head(head)).unwrap(),
+                    Some(AgentToEncoderMsg::Work(_)) => {}
                     other => {
                         connection.close(0_u32.into(), b"");
                         return if other.is_none() { Ok(()) } else { panic!("{other:?}") };

@@ -95,6 +95,9 @@ async fn the_page_says_what_the_lines_say() {
             "{stage}"
         );
     }
+    let flops = |work| page.get("fth_agent_flops_total", &[("work", work)]);
+    assert!(flops("heads") > 0.0 && flops("heads") % answered == 0.0, "the same for every frame");
+    assert_eq!(flops("pictures"), 0.0, "a small JPEG goes as it is");
     let encode = page.get("fth_agent_stage_duration_seconds_sum", &[("stage", "encode")]);
     assert!((encode - 0.004 * answered).abs() < 1e-9, "the encoder says 4 ms each: {encode}");
     let head = |name| {

@@ -272,6 +272,7 @@ fn agent_with_clock(
         on_wire: OnWire { in_flight: 1, patches: false },
         spaces: Box::new(Vec::new),
         give_up: false,
+        work: Arc::default(),
         releases: Some(port),
     };
     (Link::start(dialer.with_clock(Clock::at(clock)), options), tokio::spawn(keeper.run()))

@@ -13,6 +13,7 @@ use crate::{
     message::{
         Message,
         head::{HeadReport, Wanted},
+        ledger::EdgeWork,
     },
 };
 
@@ -72,6 +73,8 @@ pub enum AgentToEncoderMsg {
     Goodbye(Goodbye) = 2,
     /// How one head is doing: after every change, and now and then.
     Head(HeadReport) = 3,
+    /// What the box computed since the agent started: with every ping.
+    Work(EdgeWork) = 4,
 }
 
 /// Shape of the latent-token grid. Tokens are ordered row after row.
@@ -328,7 +331,7 @@ impl Message for AgentToEncoderMsg {
     fn validate(&self) -> Result<(), CodecError> {
         match self {
             Self::Hello(hello) => hello.validate(),
-            Self::Ping(_) => Ok(()),
+            Self::Ping(_) | Self::Work(_) => Ok(()),
             Self::Goodbye(goodbye) => check_text("goodbye message", &goodbye.message),
             Self::Head(report) => report.validate(),
         }

@@ -50,6 +50,8 @@ pub struct HeadReport {
     pub failures: u64,
     /// Its values. Of a circular output: none, since their mean says nothing.
     pub values: Moments,
+    /// Operations that one answer of the active release takes, at most.
+    pub flops: u64,
 }
 
 /// Asks for a release.

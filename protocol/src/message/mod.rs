@@ -1,9 +1,10 @@
-//! The messages, in the order a session uses them: `control`, `frame`, `head`, and an
-//! operator's: `operate`.
+//! The messages, in the order a session uses them: `control`, `frame`, `head`, an operator's: `operate`, and what the
+//! ledger is told: `ledger`.
 
 pub mod control;
 pub mod frame;
 pub mod head;
+pub mod ledger;
 pub mod operate;
 
 use bincode::{Decode, Encode};

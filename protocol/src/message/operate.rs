@@ -11,7 +11,10 @@ use crate::{
         MAX_AUDIT_LINES, MAX_CONTROL_BYTES, MAX_DOCUMENT_BYTES, MAX_RELEASE_BYTES, MAX_SIGNATURE_BYTES,
         WHOLE_SHARE, check_document, check_name, check_range, check_text, clip,
     },
-    message::Message,
+    message::{
+        Message,
+        ledger::{CameraAccount, Site},
+    },
 };
 
 /// What to do with a running rollout. All of it stays inside the bounds of the signed assignment.
@@ -78,6 +81,12 @@ pub enum OperatorRequestMsg {
         /// How many lines, at most [`MAX_AUDIT_LINES`].
         last: u32,
     } = 6,
+    /// Where operations, bytes and energy went: [`OperatorReplyMsg::Site`], then one
+    /// [`OperatorReplyMsg::Account`] for each camera.
+    Ledger {
+        /// Only cameras that match this pattern, such as `plaza-*`. Empty: all.
+        cameras: String,
+    } = 7,
 }
 
 /// How far a rollout has come.
@@ -225,6 +234,10 @@ pub enum OperatorReplyMsg {
     Head(CameraHead) = 4,
     /// One line of the audit log.
     Audit(AuditEntry) = 5,
+    /// What all accounts of the ledger have in common.
+    Site(Site) = 6,
+    /// One camera's account.
+    Account(CameraAccount) = 7,
 }
 
 impl OperatorReplyMsg {
@@ -254,6 +267,7 @@ impl Message for OperatorRequestMsg {
                 check_name("channel name", channel)?;
                 check_name("camera pattern", cameras)
             }
+            Self::Ledger { cameras } => check_name("camera pattern", cameras),
             Self::Audit { last } => check_range("lines of the audit log", *last, 1, MAX_AUDIT_LINES),
         }
     }
@@ -286,6 +300,8 @@ impl Message for OperatorReplyMsg {
                 check_name("operator name", &entry.by)?;
                 check_text("line of the audit log", &entry.what)
             }
+            Self::Site(site) => site.validate(),
+            Self::Account(account) => account.validate(),
         }
     }
 }

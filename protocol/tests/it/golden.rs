@@ -61,8 +61,8 @@ const GOLDEN: &[(&str, &str)] = &[
     ("dropped", "0d000000 01 08 01 fa fbfb00 fc00000100 01"),
     ("rejected", "0f000000 02 09 04 0b3330303030783330303030"),
     ("head-report", concat!(
-        "76000000 03 05636f756e74 0c636f756e7440737461626c65 07 01", space!(00), "01", space!(20),
-        "01 00 026e6f fbfb00 fc00000100 02 03 000000000000f03f 0000000000000440",
+        "79000000 03 05636f756e74 0c636f756e7440737461626c65 07 01", space!(00), "01", space!(20),
+        "01 00 026e6f fbfb00 fc00000100 02 03 000000000000f03f 0000000000000440 fb0008",
     )),
     ("key-ring", "05000000 04 03090807"),
     ("wanted", "06000000 05 03010203 fa"),
@@ -82,11 +82,21 @@ const GOLDEN: &[(&str, &str)] = &[
     ("channel-state", "16000000 02 03614062 020102 64 02 026e6f fd00803c3048140c00"),
     ("history", concat!("31000000 03 09", space!(40), "01 03616461 0861737369676e6564 01")),
     ("camera-head", concat!(
-        "93000000 04 07706c617a612d31 01 fb2c01  05636f756e74 0c636f756e7440737461626c65 07 00 01", space!(20),
-        "01 01", space!(01), "026e6f fbfb00 fc00000100 02 03 000000000000f03f 0000000000000440  ",
+        "96000000 04 07706c617a612d31 01 fb2c01  05636f756e74 0c636f756e7440737461626c65 07 00 01", space!(20),
+        "01 01", space!(01), "026e6f fbfb00 fc00000100 02 03 000000000000f03f 0000000000000440 fb0008  ",
         "00 0000000000000000 0000000000000000",
     )),
     ("audit-line", "19000000 05 03616461 126b65792072696e672076657273696f6e2032 01"),
+    ("work", "13000000 04 03 fc70110100 fd0000000000010000 fb204e"),
+    ("ledger", "09000000 07 07706c617a612d2a"),
+    ("site", concat!(
+        "40000000 06 0668616c6c2033 fbfb00 0464656d6f fc00000080 047261706c 01 000000000000e03f 01 ",
+        "0000000000e07540 027069 04 9a99999999990940 0000000000004840",
+    )),
+    ("account", concat!(
+        "38000000 07 07706c617a612d31 fb2c01 fd0000000000010000 fbfb00 000000000000f83f fc00000100 09 ",
+        "03 fc70110100 fd0000000000010000 fb204e",
+    )),
 ];
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -124,7 +134,7 @@ fn the_samples_cover_every_variant() {
         AgentToEncoderMsg as A, EncoderToAgentMsg as E, FetchReplyMsg as F, FrameReplyMsg as R,
         OperatorReplyMsg as P, OperatorRequestMsg as O,
     };
-    let mut seen = [false; 30];
+    let mut seen = [false; 34];
     for (_, message) in samples::all() {
         let variant = match message {
             Any::Agent(A::Hello(_)) => 0,
@@ -157,10 +167,14 @@ fn the_samples_cover_every_variant() {
             Any::Operated(P::Head(_)) => 27,
             Any::Operator(O::Audit { .. }) => 28,
             Any::Operated(P::Audit(_)) => 29,
+            Any::Agent(A::Work(_)) => 30,
+            Any::Operator(O::Ledger { .. }) => 31,
+            Any::Operated(P::Site(_)) => 32,
+            Any::Operated(P::Account(_)) => 33,
         };
         seen[variant] = true;
     }
-    assert_eq!(seen, [true; 30]);
+    assert_eq!(seen, [true; 34]);
 }
 
 #[test]

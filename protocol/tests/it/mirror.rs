@@ -79,7 +79,7 @@ mirror_enum!(RejectCode {
     PatchesUnavailable,
     PatchesMissing
 });
-mirror_enum!(AgentToEncoderMsg { Hello(Hello), Ping(Ping), Goodbye(Goodbye), Head(HeadReport) });
+mirror_enum!(AgentToEncoderMsg { Hello(Hello), Ping(Ping), Goodbye(Goodbye), Head(HeadReport), Work(EdgeWork) });
 
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
 pub(crate) struct Hello {

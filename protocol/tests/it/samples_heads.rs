@@ -1,9 +1,10 @@
 //! Samples of the messages about heads.
 
 use protocol::{
-    AgentToEncoderMsg, AuditEntry, Body, BodyId, CameraHead, ChannelState, EncoderToAgentMsg, FetchCode,
-    FetchReplyMsg, FetchRequest, HeadReport, HistoryEntry, Moments, OperatorCode, OperatorReplyMsg,
-    OperatorRequestMsg, Part, ReleaseId, RolloutAction, RolloutPhase, Wanted,
+    AgentToEncoderMsg, AuditEntry, Body, BodyId, BoxModel, CameraAccount, CameraHead, ChannelState, EdgeWork,
+    EncoderToAgentMsg, FetchCode, FetchReplyMsg, FetchRequest, HeadReport, HistoryEntry, Moments,
+    OperatorCode, OperatorReplyMsg, OperatorRequestMsg, Part, ReleaseId, RolloutAction, RolloutPhase, Site,
+    Wanted,
 };
 
 use crate::samples::Any;
@@ -26,6 +27,7 @@ fn report() -> HeadReport {
         answers: 65_536,
         failures: 2,
         values: Moments { count: 3, mean: 1.0, squares: 2.5 },
+        flops: 2048,
     }
 }
 
@@ -62,6 +64,30 @@ pub(crate) fn all() -> Vec<(&'static str, Any)> {
         before: Moments::default(),
     };
     let line = AuditEntry { by: "ada".into(), what: "key ring version 2".into(), at_us: -1 };
+    let edge = EdgeWork { frames: 3, head_flops: 70_000, picture_flops: 1 << 40, cpu_us: 20_000 };
+    let account = CameraAccount {
+        camera: "plaza-1".into(),
+        frames: 300,
+        flops: 1 << 40,
+        busy_us: 251,
+        joules: 1.5,
+        received: 65_536,
+        sent: 9,
+        edge,
+    };
+    let camera_box = BoxModel { name: "pi".into(), cores: 4, extra_watts: 3.2, gflops: 48.0 };
+    let site = Site {
+        name: "hall 3".into(),
+        for_ms: 251,
+        model: "demo".into(),
+        frame_flops: 1 << 31,
+        power: "rapl".into(),
+        metered: true,
+        idle_joules: 0.5,
+        grid_gco2_per_kwh: Some(350.0),
+        camera_box,
+    };
+    let ledger = OperatorRequestMsg::Ledger { cameras: "plaza-*".into() };
     let operated = OperatorReplyMsg::Refused { code: OperatorCode::Conflict, message: "no".into() };
     let refused = FetchReplyMsg::Refused { code: FetchCode::Offset, message: "no".into() };
     let status = OperatorRequestMsg::Status { channel: "a@b".into(), cameras: "plaza-*".into() };
@@ -86,5 +112,9 @@ pub(crate) fn all() -> Vec<(&'static str, Any)> {
         ("history", Any::Operated(OperatorReplyMsg::History(entry))),
         ("camera-head", Any::Operated(OperatorReplyMsg::Head(head))),
         ("audit-line", Any::Operated(OperatorReplyMsg::Audit(line))),
+        ("work", Any::Agent(AgentToEncoderMsg::Work(edge))),
+        ("ledger", Any::Operator(ledger)),
+        ("site", Any::Operated(OperatorReplyMsg::Site(site))),
+        ("account", Any::Operated(OperatorReplyMsg::Account(account))),
     ]
 }

@@ -34,6 +34,7 @@ fn agent() -> impl Strategy<Value = AgentToEncoderMsg> {
         ping.prop_map(AgentToEncoderMsg::Ping),
         goodbye().prop_map(AgentToEncoderMsg::Goodbye),
         heads::report().prop_map(AgentToEncoderMsg::Head),
+        heads::work().prop_map(AgentToEncoderMsg::Work),
     ]
 }
 

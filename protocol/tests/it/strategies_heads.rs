@@ -2,9 +2,9 @@
 
 use proptest::{collection::vec, option, prelude::*};
 use protocol::{
-    AuditEntry, Body, BodyId, CameraHead, ChannelState, FetchCode, FetchReplyMsg, FetchRequest, HeadReport,
-    HistoryEntry, Moments, OperatorCode, OperatorReplyMsg, OperatorRequestMsg, Part, ReleaseId,
-    RolloutAction, RolloutPhase, Wanted,
+    AuditEntry, Body, BodyId, BoxModel, CameraAccount, CameraHead, ChannelState, EdgeWork, FetchCode,
+    FetchReplyMsg, FetchRequest, HeadReport, HistoryEntry, Moments, OperatorCode, OperatorReplyMsg,
+    OperatorRequestMsg, Part, ReleaseId, RolloutAction, RolloutPhase, Site, Wanted,
     limits::{MAX_AUDIT_LINES, MAX_DOCUMENT_BYTES, MAX_RELEASE_BYTES, MAX_SIGNATURE_BYTES, WHOLE_SHARE},
 };
 
@@ -13,9 +13,9 @@ use crate::strategies::{name, text};
 pub(crate) fn report() -> impl Strategy<Value = HeadReport> {
     let words = (name(), name(), text());
     let releases = (option::of(release()), option::of(release()), option::of(release()));
-    (words, releases, any::<(u64, bool, u64, u64, u64)>(), moments()).prop_map(
+    (words, releases, any::<(u64, bool, u64, u64, u64, u64)>(), moments()).prop_map(
         |((head, channel, error), (wanted, active, failed), numbers, values)| {
-            let (counter, pinned, active_for_ms, answers, failures) = numbers;
+            let (counter, pinned, active_for_ms, answers, failures, flops) = numbers;
             HeadReport {
                 head,
                 channel,
@@ -29,6 +29,7 @@ pub(crate) fn report() -> impl Strategy<Value = HeadReport> {
                 answers,
                 failures,
                 values,
+                flops,
             }
         },
     )
@@ -84,6 +85,7 @@ pub(crate) fn request() -> impl Strategy<Value = OperatorRequestMsg> {
         name().prop_map(|channel| Channel { channel }),
         (name(), name()).prop_map(|(channel, cameras)| Status { channel, cameras }),
         (1..=MAX_AUDIT_LINES).prop_map(|last| Audit { last }),
+        name().prop_map(|cameras| Ledger { cameras }),
     ]
 }
 
@@ -105,7 +107,58 @@ pub(crate) fn reply() -> impl Strategy<Value = OperatorReplyMsg> {
             what,
             at_us
         })),
+        site().prop_map(OperatorReplyMsg::Site),
+        account().prop_map(OperatorReplyMsg::Account),
     ]
+}
+
+pub(crate) fn work() -> impl Strategy<Value = EdgeWork> {
+    any::<[u64; 4]>().prop_map(|[frames, head_flops, picture_flops, cpu_us]| EdgeWork {
+        frames,
+        head_flops,
+        picture_flops,
+        cpu_us,
+    })
+}
+
+fn account() -> impl Strategy<Value = CameraAccount> {
+    (name(), any::<[u64; 5]>(), 0.0..1e300, work()).prop_map(
+        |(camera, [frames, flops, busy_us, received, sent], joules, edge)| CameraAccount {
+            camera,
+            frames,
+            flops,
+            busy_us,
+            joules,
+            received,
+            sent,
+            edge,
+        },
+    )
+}
+
+fn site() -> impl Strategy<Value = Site> {
+    let camera_box = (text(), any::<u32>(), 0.0..1e300, 0.0..1e300)
+        .prop_map(|(name, cores, extra_watts, gflops)| BoxModel { name, cores, extra_watts, gflops });
+    let words = (name(), name(), text());
+    (words, any::<(u64, u64, bool)>(), 0.0..1e300, option::of(0.0..1e300), camera_box).prop_map(
+        |(
+            (name, model, power),
+            (for_ms, frame_flops, metered),
+            idle_joules,
+            grid_gco2_per_kwh,
+            camera_box,
+        )| Site {
+            name,
+            for_ms,
+            model,
+            frame_flops,
+            power,
+            metered,
+            idle_joules,
+            grid_gco2_per_kwh,
+            camera_box,
+        },
+    )
 }
 
 fn state() -> impl Strategy<Value = ChannelState> {

@@ -39,6 +39,14 @@ fn spatial_median(points: &[f32], width: usize) -> Vec<f64> {
 }
 
 impl Combine {
+    /// Operations of one [`of`](Self::of), at most.
+    pub(super) fn flops(self, trees: u64, width: u64) -> u64 {
+        match self {
+            Self::Mean => trees * width,
+            Self::Median => trees * width + trees * (3 * width) + ROUNDS as u64 * trees * (5 * width + 3),
+        }
+    }
+
     /// The combination of `answers`, `[trees, width]`.
     pub fn of(self, answers: &[f32], width: usize) -> Vec<f64> {
         match self {

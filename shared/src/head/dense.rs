@@ -32,6 +32,11 @@ impl Norm {
         Ok(Self { mean: tensors.values(mean, shape)?, inverse_std: tensors.inverse(std, shape)? })
     }
 
+    /// Operations of one [`forward`](Self::forward).
+    pub(super) fn flops(&self) -> u64 {
+        2 * self.mean.len() as u64
+    }
+
     /// The normalised input, which has the tensors' shape.
     pub(super) fn forward(&self, input: &[f32]) -> Vec<f32> {
         let moments = self.mean.iter().zip(&self.inverse_std);
@@ -50,12 +55,25 @@ impl Layer {
         Ok(Self { weight, bias: tensors.values(bias, &[outputs])?, inputs })
     }
 
+    /// Operations of one [`forward`](Self::forward).
+    pub(super) fn flops(&self) -> u64 {
+        (2 * self.weight.len() + self.bias.len()) as u64
+    }
+
+    /// How many outputs there are.
+    pub(super) fn outputs(&self) -> u64 {
+        self.bias.len() as u64
+    }
+
     /// The outputs for one row of inputs.
     pub(super) fn forward(&self, row: &[f32]) -> impl Iterator<Item = f32> {
         let weights = self.weight.chunks_exact(self.inputs);
         weights.zip(&self.bias).map(move |(weight, bias)| dot(weight, row) + bias)
     }
 }
+
+/// What [`gelu`], an exponential or a logarithm counts as, in operations.
+pub(super) const FUNCTION_FLOPS: u64 = 10;
 
 /// `x/2 · (1 + erf(x/√2))`
 pub(super) fn gelu(x: f32) -> f32 {

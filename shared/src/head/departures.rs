@@ -30,6 +30,12 @@ impl Departures {
         Ok(Self { grid, background, inverse_scale, thresholds, row_weights, bias })
     }
 
+    /// Operations of one [`forward`](Self::forward): four for each number of the maps, two for each place and threshold.
+    pub(super) fn flops(&self) -> u64 {
+        let places = self.background.len() / self.inverse_scale.len();
+        (4 * self.background.len() + 2 * places * self.thresholds.len() + 2 * self.row_weights.len()) as u64
+    }
+
     pub(super) fn forward(&self, tokens: &[f32]) -> Vec<f32> {
         let shape = self.grid.map_shape();
         let departures = largest_departures(&self.grid.unfold(tokens), &self.background, &self.inverse_scale);

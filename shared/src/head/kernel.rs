@@ -1,5 +1,6 @@
 //! The kernel head: an answer as weighted likeness to frames it was trained on, and how unlike them all a frame is.
 
+use super::dense::FUNCTION_FLOPS;
 use super::error::LoadError;
 use super::limits;
 use super::manifest::{Input, Likeness};
@@ -40,6 +41,13 @@ impl Kernel {
         let precision = tensors.values("precision", &[count, count])?;
         let noise = 1.0 / f64::from(tensors.inverse("noise", &[1])?[0]);
         Ok(Self { likeness, mean, inverse_std, support, width, weight, bias, precision, noise })
+    }
+
+    /// Operations of one [`forward`](Self::forward).
+    pub(super) fn flops(&self) -> u64 {
+        let (dim, count, outputs) = (self.mean.len(), self.support.len() / self.mean.len(), self.bias.len());
+        let likeness = count as u64 * (3 * dim as u64 + FUNCTION_FLOPS);
+        2 * dim as u64 + likeness + (2 * outputs * count + 2 * count * (count + 1)) as u64
     }
 
     /// The outputs, and the deviation of a Gaussian process around them, in deviations of what it knows nothing about.

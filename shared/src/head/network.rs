@@ -1,6 +1,6 @@
 //! What a head computes, as plain loops.
 
-use super::dense::{Layer, Norm, gelu};
+use super::dense::{FUNCTION_FLOPS, Layer, Norm, gelu};
 use super::departures::Departures;
 use super::error::LoadError;
 use super::kernel::Kernel;
@@ -81,6 +81,22 @@ impl Network {
         }
     }
 
+    /// Operations of one answer, at most: additions, multiplications and comparisons count as one each, functions as
+    /// [`FUNCTION_FLOPS`].
+    pub(super) fn flops(&self) -> u64 {
+        match self {
+            Self::Linear(norm, layer) => norm.flops() + layer.flops(),
+            Self::Mlp(norm, fc1, fc2) => {
+                norm.flops() + fc1.flops() + fc1.outputs() * FUNCTION_FLOPS + fc2.flops()
+            }
+            Self::Tokens(sum) => sum.flops(),
+            Self::Trees(forest) => forest.flops(),
+            Self::Departures(departures) => departures.flops(),
+            // Once for the outputs, once for the deviation.
+            Self::Kernel(kernel) => 2 * kernel.flops(),
+        }
+    }
+
     /// What the interval's offsets are times of: 1, or what a kernel head says of the frame.
     pub(super) fn deviation(&self, input: &[f32]) -> f64 {
         match self {
@@ -104,6 +120,24 @@ impl TokenSum {
         let row_weight = tensors.values("token.row_weight", &[rows])?;
         let bias = tensors.values("token.bias", &[out])?;
         Ok(Self { options, grid, background, fc1, fc2, row_weight, bias })
+    }
+
+    /// Operations of one [`forward`](Self::forward).
+    fn flops(&self) -> u64 {
+        let departure =
+            if self.options.departure { 2 * u64::from(self.grid.dim) + FUNCTION_FLOPS } else { 0 };
+        let response = match self.options.response {
+            Response::Identity => 0,
+            Response::Relu => 1,
+            Response::Softplus => 2 * FUNCTION_FLOPS,
+        };
+        let Self { fc1, fc2, .. } = self;
+        let token = departure
+            + fc1.flops()
+            + fc1.outputs() * FUNCTION_FLOPS
+            + fc2.flops()
+            + fc2.outputs() * (response + 2);
+        self.background.as_ref().map_or(0, Norm::flops) + self.grid.tokens() as u64 * token
     }
 
     /// The sum of the tokens' answers, each by its row's weight, for tokens `[T, L]`.

@@ -107,6 +107,11 @@ impl Head {
         self.parameters
     }
 
+    /// Operations that one answer takes, at most; a comparison counts as one, an exponential as ten.
+    pub fn flops(&self) -> u64 {
+        self.network.flops()
+    }
+
     /// Whether the encoder must be asked for the latent tokens.
     pub fn needs_tokens(&self) -> bool {
         self.manifest.input.grid.is_some()

@@ -75,6 +75,25 @@ impl Forest {
         Ok(Self { source, roots, nodes, leaves, width, combine: options.combine })
     }
 
+    /// Operations of one [`forward`](Self::forward), at most: every tree down its longest way, a subtraction and a comparison
+    /// a node; a mean of four for each number of a coarser scale.
+    pub(super) fn flops(&self) -> u64 {
+        // Children stand after their parents: from the end on, a node's are known.
+        let mut deepest = vec![0u64; self.nodes.len()];
+        for (at, node) in self.nodes.iter().enumerate().rev() {
+            let child = node.child as usize;
+            if child != 0 {
+                deepest[at] = 1 + deepest[child].max(deepest[child + 1]);
+            }
+        }
+        let walked: u64 = self.roots.iter().map(|root| 2 * deepest[*root as usize]).sum();
+        let coarse: usize = match &self.source {
+            Source::Embedding => 0,
+            Source::Maps { scales, .. } => scales.iter().skip(1).map(|scale| 4 * scale.numbers()).sum(),
+        };
+        coarse as u64 + walked + self.combine.flops(self.roots.len() as u64, self.width as u64)
+    }
+
     /// Mean or median of the leaves that `input` (an embedding, or latent tokens) is led to, `[width]`.
     pub(super) fn forward(&self, input: &[f32]) -> Vec<f32> {
         let numbers = match &self.source {

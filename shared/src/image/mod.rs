@@ -7,11 +7,13 @@
 //! Everything here is defined to the pixel: the same input gives the same bytes with SIMD on or off. Both
 //! programs use these functions, so a head is trained on exactly the pixels that serving produces.
 
+mod cost;
 pub mod header;
 pub mod jpeg;
 mod load;
 mod resize;
 
+pub use cost::{jpeg_flops, resize_flops};
 pub use header::{Chroma, Header};
 pub use jpeg::JpegError;
 pub use load::{LoadError, is_png, load, read};

@@ -102,6 +102,16 @@ fn trees_lead_to_leaves_and_average_them() {
 }
 
 #[test]
+fn operations_of_trees_are_those_of_the_longest_way() {
+    let (manifest, tensors) = trees();
+    let head = seal(&manifest, &tensors, &[0.5; 8]).unwrap();
+    // Two means of four, two questions of two operations, a sum over two trees.
+    assert_eq!(head.flops(), 2 * 4 + 2 * 2 + 2);
+    let median = Manifest { kind: Kind::Trees(Trees { scales: 2, combine: Combine::Median }), ..manifest };
+    assert!(seal(&median, &tensors, &[0.5; 8]).unwrap().flops() > 500, "64 rounds over both trees");
+}
+
+#[test]
 fn a_tree_that_is_far_off_does_not_move_the_median() {
     let (_, mut tensors) = trees();
     let leaf = |at| [at, NO_SECOND, 0];

@@ -42,6 +42,7 @@ impl Backend for StandIn {
             input: (16, 32),
             patches: None,
             max_batch: 1,
+            flops: 1000,
         }
     }
 

@@ -10,7 +10,7 @@ use super::{CpuError, Encoder, Setup};
 use crate::backend::checked::{self, CPU_BATCH, MAX_BATCH_TOKENS};
 use crate::backend::{Backend, BackendError, BackendInfo, Encoded, Partial, Patches, Precision};
 use crate::model::file::Weights;
-use crate::model::{Config, space};
+use crate::model::{Config, cost, space};
 use crate::parity;
 
 /// The encoder on the processor's own path.
@@ -72,5 +72,9 @@ impl Backend for CpuBackend {
 
     fn encode_partial(&mut self, batch: &[Partial]) -> Result<Vec<Vec<f32>>, BackendError> {
         checked::encode_partial(&self.info, batch, |alike| Ok::<_, Infallible>(self.encoder.partial(alike)))
+    }
+
+    fn partial_flops(&self, patches: usize) -> u64 {
+        cost::flops_partial(self.encoder.config(), patches).total()
     }
 }

@@ -73,6 +73,7 @@ impl Keeper {
             answers: counts.answers,
             failures: counts.failures,
             values: counts.values,
+            flops: active.map_or(0, |loaded| loaded.flops),
         }
     }
 }

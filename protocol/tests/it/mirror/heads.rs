@@ -4,6 +4,29 @@ use protocol as p;
 use wincode::{SchemaRead, SchemaWrite};
 
 mirror_struct!(Moments { count: u64, mean: f64, squares: f64 });
+mirror_struct!(EdgeWork { frames: u64, head_flops: u64, picture_flops: u64, cpu_us: u64 });
+mirror_struct!(CameraAccount {
+    camera: String,
+    frames: u64,
+    flops: u64,
+    busy_us: u64,
+    joules: f64,
+    received: u64,
+    sent: u64,
+    edge: EdgeWork
+});
+mirror_struct!(BoxModel { name: String, cores: u32, extra_watts: f64, gflops: f64 });
+mirror_struct!(Site {
+    name: String,
+    for_ms: u64,
+    model: String,
+    frame_flops: u64,
+    power: String,
+    metered: bool,
+    idle_joules: f64,
+    grid_gco2_per_kwh: Option<f64>,
+    camera_box: BoxModel
+});
 mirror_struct!(Wanted { assignment: Vec<u8>, share: u16 });
 mirror_struct!(Body { id: Release, len: u32 });
 mirror_struct!(Part { body: Release, offset: u32 });
@@ -77,6 +100,7 @@ pub(crate) struct HeadReport {
     answers: u64,
     failures: u64,
     values: Moments,
+    flops: u64,
 }
 
 impl From<p::HeadReport> for HeadReport {
@@ -96,6 +120,7 @@ impl From<p::HeadReport> for HeadReport {
             answers: original.answers,
             failures: original.failures,
             values: original.values.into(),
+            flops: original.flops,
         }
     }
 }
@@ -126,6 +151,7 @@ pub(crate) enum OperatorRequestMsg {
     Channel { channel: String },
     Status { channel: String, cameras: String },
     Audit { last: u32 },
+    Ledger { cameras: String },
 }
 
 impl From<p::OperatorRequestMsg> for OperatorRequestMsg {
@@ -143,6 +169,7 @@ impl From<p::OperatorRequestMsg> for OperatorRequestMsg {
             P::Channel { channel } => Self::Channel { channel },
             P::Status { channel, cameras } => Self::Status { channel, cameras },
             P::Audit { last } => Self::Audit { last },
+            P::Ledger { cameras } => Self::Ledger { cameras },
         }
     }
 }
@@ -155,6 +182,8 @@ pub(crate) enum OperatorReplyMsg {
     History(HistoryEntry),
     Head(CameraHead),
     Audit(AuditEntry),
+    Site(Site),
+    Account(CameraAccount),
 }
 
 impl From<p::OperatorReplyMsg> for OperatorReplyMsg {
@@ -167,6 +196,8 @@ impl From<p::OperatorReplyMsg> for OperatorReplyMsg {
             P::History(entry) => Self::History(entry.into()),
             P::Head(head) => Self::Head(head.into()),
             P::Audit(entry) => Self::Audit(entry.into()),
+            P::Site(site) => Self::Site(site.into()),
+            P::Account(account) => Self::Account(account.into()),
         }
     }
 }
