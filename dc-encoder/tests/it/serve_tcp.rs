@@ -81,6 +81,7 @@ impl Agent {
             captured_at_us: 0,
             deadline_ms: 0,
             jpeg_len: announced,
+            patches: None,
             embedding: Encoding::F32,
             tokens: None,
         };

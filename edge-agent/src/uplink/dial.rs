@@ -88,7 +88,8 @@ impl Dialer {
     #[must_use]
     pub fn beside(&self, folder: &Path, identity: Identity, greeting: Greeting) -> Self {
         let (endpoint, clock) = (self.endpoint.clone(), Arc::clone(&self.clock));
-        Self { endpoint, folder: folder.to_owned(), greeting, identity: Some(identity), clock }
+        let (folder, identity, congestion) = (folder.to_owned(), Some(identity), self.congestion);
+        Self { endpoint, folder, greeting, identity, clock, congestion }
     }
 
     /// Holds certificates against another clock than the machine's.

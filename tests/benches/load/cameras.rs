@@ -10,7 +10,7 @@ use edge_agent::ledger::{Counts, Dropped, Ledger};
 use edge_agent::uplink::dial::{Dialer, Greeting};
 use edge_agent::uplink::frame::{Incoming, Outgoing, exchange};
 use edge_agent::uplink::link::{Link, Options, State};
-use edge_agent::uplink::session::Session;
+use edge_agent::uplink::session::{OnWire, Session};
 use fixtures::{ALWAYS, Leaf};
 use protocol::Encoding;
 use shared::tls::Identity;
@@ -269,6 +269,7 @@ impl Run {
             captured_at: jiff::Timestamp::now(),
             jpeg: jpeg.clone().into(),
             pixels: 1,
+            patches: None,
             deadline: due + self.deadline,
             embedding: Encoding::F16,
             tokens: false,
@@ -292,8 +293,9 @@ fn options(server: &Server) -> anyhow::Result<Options> {
     let address: ServerAddr = server.address.to_string().parse().map_err(anyhow::Error::msg)?;
     Ok(Options {
         servers: vec![address],
-        max_in_flight: IN_FLIGHT,
+        on_wire: OnWire { in_flight: IN_FLIGHT, patches: false },
         spaces: Box::new(Vec::new),
+        work: Arc::default(),
         releases: None,
         give_up: false,
     })

@@ -35,7 +35,9 @@ impl Backend for Null {
             grid: (0, 0, 0),
             cells: 1,
             input: self.input,
+            patches: None,
             max_batch: 32,
+            flops: 1000,
         }
     }
 

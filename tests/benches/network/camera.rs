@@ -9,7 +9,7 @@ use bytes::Bytes;
 use edge_agent::config::ServerAddr;
 use edge_agent::uplink::dial::{Dialer, Greeting};
 use edge_agent::uplink::frame::{Outgoing, exchange};
-use edge_agent::uplink::session::{Control, Session};
+use edge_agent::uplink::session::{Control, OnWire, Session};
 use protocol::Encoding;
 use shared::tls::{Congestion, Identity};
 use tests::age::Answered;
@@ -66,7 +66,10 @@ pub(crate) async fn connect(
 ) -> anyhow::Result<(Session, Control)> {
     let greeting = Greeting { instance: 1, camera: CAMERA.into() };
     let dialer = Dialer::new(identity, Identity::load(identity)?, greeting)?;
-    Ok(dialer.with_congestion(Some(congestion)).dial(server, Vec::new(), MAX_IN_FLIGHT).await?)
+    Ok(dialer
+        .with_congestion(Some(congestion))
+        .dial(server, Vec::new(), OnWire { in_flight: MAX_IN_FLIGHT, patches: false })
+        .await?)
 }
 
 /// Sends frames until the time is over; those that were answered.
@@ -94,6 +97,7 @@ pub(crate) async fn film(session: Session, newest_wins: bool, time: Duration) ->
                     captured_at: jiff::Timestamp::UNIX_EPOCH,
                     jpeg,
                     pixels: 64 * 32,
+                    patches: None,
                     deadline: captured + if newest_wins { LIVE } else { ANY },
                     embedding: Encoding::F16,
                     tokens: false,

@@ -30,7 +30,9 @@ impl Backend for AtOnce {
             grid: (0, 0, 0),
             cells: 1,
             input: (16, 32),
+            patches: None,
             max_batch: 8,
+            flops: 1000,
         }
     }
 

@@ -9,7 +9,7 @@ use edge_agent::ledger::Dropped;
 use edge_agent::uplink::dial::{Dialer, Greeting};
 use edge_agent::uplink::failure::{Failure, Heals};
 use edge_agent::uplink::frame::{Incoming, Outgoing, exchange};
-use edge_agent::uplink::session::{Control, Session};
+use edge_agent::uplink::session::{Control, OnWire, Session};
 use fixtures::prometheus::Page;
 use fixtures::{ALWAYS, Authority, Leaf};
 use protocol::Encoding;
@@ -28,7 +28,9 @@ async fn dial(identity: &Path, server: &str) -> Result<(Session, Control), Failu
     let greeting = Greeting { instance: 1, camera: CAMERA.into() };
     let mut dialer = Dialer::new(identity, Identity::load(identity).unwrap(), greeting)?;
     let server: ServerAddr = server.parse().unwrap();
-    tokio::time::timeout(PATIENCE, dialer.dial(&server, Vec::new(), 4)).await.unwrap()
+    tokio::time::timeout(PATIENCE, dialer.dial(&server, Vec::new(), OnWire { in_flight: 4, patches: false }))
+        .await
+        .unwrap()
 }
 
 async fn ask(session: &Session, seq: u64) -> Result<Incoming, Dropped> {
@@ -37,6 +39,7 @@ async fn ask(session: &Session, seq: u64) -> Result<Incoming, Dropped> {
         captured_at: jiff::Timestamp::now(),
         jpeg: Bytes::from(frame(20_000)),
         pixels: 64 * 32,
+        patches: None,
         deadline: Instant::now() + PATIENCE,
         embedding: Encoding::F16,
         tokens: false,
