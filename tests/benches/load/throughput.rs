@@ -68,6 +68,7 @@ fn called_in_process(backend: &mut dyn Backend, jpegs: &Jpegs, time: Duration) -
         limits: Limits::default(),
         width: u32::try_from(width)?,
         height: u32::try_from(height)?,
+        patch: None,
     };
     let threads = std::thread::available_parallelism()?.get();
     let start = Instant::now();

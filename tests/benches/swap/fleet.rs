@@ -50,6 +50,7 @@ impl Camera {
             servers: settings.servers.clone(),
             on_wire: OnWire { in_flight: settings.max_in_flight, patches: false },
             spaces: Box::new(Vec::new),
+            work: Arc::default(),
             releases: port,
             give_up: false,
         };
