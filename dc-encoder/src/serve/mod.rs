@@ -18,12 +18,9 @@ use quinn::{Endpoint, Incoming, VarInt};
 use rustls::time_provider::TimeProvider;
 use shared::metrics::Serving;
 use shared::tls::{Failure, PkiPaths, ServerTls, WatchGuard, system_time};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use crate::backend::{Backend, BackendInfo};
 use crate::batch::driver::{self, Driver};
@@ -31,14 +28,16 @@ use crate::batch::{Counts, Pipeline, Settings};
 use crate::decode;
 use crate::registry::Registrar;
 use crate::session::{self, Context, Live};
-use listen::{Tcp, bind_error, listen};
+use listen::{bind_error, listen};
 use metrics::{Metrics, NoHandshake};
+use tcp::Tcp;
 
 pub mod config;
 mod error;
 mod listen;
 pub(crate) mod metrics;
 mod registry;
+mod tcp;
 
 pub use config::Config;
 pub use error::ServeError;
@@ -49,9 +48,6 @@ const SPARE_CONNECTIONS: usize = 64;
 /// With this many connections not yet validated, a client has to prove its address (QUIC Retry, RFC 9000 §8.1)
 /// before state is kept for it.
 const UNPROVEN_CONNECTIONS: usize = 32;
-
-/// How long no TCP connection is accepted after one could not be.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long the end of a connection may take to reach the agents.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -283,7 +279,7 @@ impl Running {
                     Some(incoming) => self.accept(incoming),
                     None => break,
                 },
-                accepted = accept_tcp(self.tcp.as_ref()) => self.accept_tcp(accepted),
+                accepted = tcp::accept(self.tcp.as_ref()) => self.accept_tcp(accepted),
                 Some(_) = self.sessions.join_next() => {}
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
                 () = self.engine.wait() => break,
@@ -307,11 +303,11 @@ impl Running {
         }
     }
 
-    fn accept_tcp(&mut self, (stream, peer, acceptor): Accepted) {
+    fn accept_tcp(&mut self, accepted: tcp::Accepted) {
         if self.sessions.len() >= self.max_connections {
             self.context.metrics.no_handshake(NoHandshake::Limit);
         } else {
-            self.sessions.spawn(handshake_tcp(stream, peer, acceptor, Arc::clone(&self.context)));
+            self.sessions.spawn(tcp::handshake(accepted, Arc::clone(&self.context)));
         }
     }
 
@@ -349,47 +345,6 @@ async fn handshake(incoming: Incoming, context: Arc<Context>) {
     match timeout(context.timeouts.handshake, connecting).await {
         Ok(Ok(connection)) => session::run(connection, context).await,
         Ok(Err(error)) => log_failure(&error, peer, &context),
-        Err(_) => {
-            context.metrics.no_handshake(NoHandshake::Timeout);
-            tracing::warn!(%peer, "the handshake took too long");
-        }
-    }
-}
-
-type Accepted = (TcpStream, SocketAddr, TlsAcceptor);
-
-/// The next connection over TCP; for ever without a listener.
-async fn accept_tcp(tcp: Option<&Tcp>) -> Accepted {
-    let Some(tcp) = tcp else { return std::future::pending().await };
-    loop {
-        match tcp.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) => {
-                tracing::warn!("cannot accept a TCP connection: {error}");
-                // Out of file descriptors, most likely: some are given back in a while.
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    }
-}
-
-async fn handshake_tcp(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, context: Arc<Context>) {
-    let handshake = timeout(context.timeouts.handshake, acceptor.accept(stream).into_fallible());
-    match handshake.await {
-        Ok(Ok(stream)) => session::tcp::run(stream, peer, context).await,
-        Ok(Err((error, mut stream))) => {
-            match shared::tls::tls_error(&error) {
-                Some(tls) => log_failure(tls, peer, &context),
-                None => {
-                    context.metrics.no_handshake(NoHandshake::Failed);
-                    tracing::warn!(%peer, "no connection: {error}");
-                }
-            }
-            // What the agent has sent meanwhile is read, or closing would take the alert from it.
-            let _ = stream.shutdown().await;
-            let mut rest = vec![0; 4096];
-            let _ = timeout(LAST_WORDS, async { while let Ok(1..) = stream.read(&mut rest).await {} }).await;
-        }
         Err(_) => {
             context.metrics.no_handshake(NoHandshake::Timeout);
             tracing::warn!(%peer, "the handshake took too long");
