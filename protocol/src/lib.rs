@@ -61,10 +61,10 @@ pub use space::{ParseSpaceIdError, SpaceId};
 pub use tensor::{Encoding, ParseEncodingError, WireTensor};
 
 /// Names this protocol, and its version, in the TLS handshake: peers of different versions do not connect.
-pub const ALPN: &[u8] = b"fth/3";
+pub const ALPN: &[u8] = b"fth/4";
 
 /// The same over TCP.
-pub const ALPN_TCP: &[u8] = b"fth-tcp/3";
+pub const ALPN_TCP: &[u8] = b"fth-tcp/4";
 
 /// The version that [`Hello`] and [`Welcome`] carry. It changes together with [`ALPN`] and [`ALPN_TCP`].
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;

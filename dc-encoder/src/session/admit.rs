@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(check_version(&hello()), Ok(()));
         let refused = check_version(&Hello { version: 9, ..hello() }).unwrap_err();
         assert_eq!(refused.code, RefuseCode::Version);
-        assert!(refused.message.contains("version 3") && refused.message.contains('9'), "{refused}");
+        assert!(refused.message.contains("version 4") && refused.message.contains('9'), "{refused}");
     }
 
     #[test]

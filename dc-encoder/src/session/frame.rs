@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::error::Elapsed;
 use tokio::time::{timeout, timeout_at};
 
-use super::Context;
+use super::{Context, unix_us};
 use crate::backend::Encoded;
 use crate::batch::{CameraKey, Frame, Outcome, Rejection, Ticket, Timings};
 use crate::serve::metrics::WITHDRAWN;
@@ -230,6 +230,8 @@ pub(super) async fn read_header(
 pub(super) struct Claim {
     header: FrameHeader,
     started: Instant,
+    /// When the header arrived, by the wall clock, microseconds.
+    arrived_us: u64,
     place: OwnedSemaphorePermit,
     memory: OwnedSemaphorePermit,
 }
@@ -241,7 +243,7 @@ impl Claim {
         shared: &Shared,
         by: tokio::time::Instant,
     ) -> Result<Self, FrameReplyMsg> {
-        let (context, started) = (&shared.context, Instant::now());
+        let (context, started, arrived_us) = (&shared.context, Instant::now(), unix_us());
         if let Some(reply) = refuse(&header, context) {
             return Err(reply);
         }
@@ -250,7 +252,7 @@ impl Claim {
         let Ok(Ok(place)) = place else { return Err(overloaded()) };
         let memory = timeout_at(by, reserve(context, header.jpeg_len)).await;
         let Ok(Some(memory)) = memory else { return Err(overloaded()) };
-        Ok(Self { header, started, place, memory })
+        Ok(Self { header, started, arrived_us, place, memory })
     }
 
     /// The frame, with what was read as its JPEG.
@@ -259,7 +261,7 @@ impl Claim {
         body: Result<Result<Vec<u8>, WireError>, Elapsed>,
         shared: &Shared,
     ) -> Result<Received, Ending> {
-        let Self { header, started, place, memory } = self;
+        let Self { header, started, arrived_us, place, memory } = self;
         let context = &shared.context;
         let jpeg = match body {
             Ok(Ok(jpeg)) => jpeg,
@@ -278,7 +280,7 @@ impl Claim {
             deadline,
             memory: Some(memory),
         };
-        Ok(Received { header, frame, deadline, receive, _place: place })
+        Ok(Received { header, frame, deadline, received: (arrived_us, receive), _place: place })
     }
 }
 
@@ -287,8 +289,8 @@ pub(super) struct Received {
     header: FrameHeader,
     frame: Frame,
     deadline: Instant,
-    /// From the header to the last byte.
-    receive: Duration,
+    /// When the header arrived, and from then to the last byte.
+    received: (u64, Duration),
     _place: OwnedSemaphorePermit,
 }
 
@@ -297,7 +299,7 @@ impl Received {
     pub(super) async fn encoded(self, shared: &Shared) -> FrameReplyMsg {
         let context = &shared.context;
         let outcome = settle(context.pipeline.submit(self.frame), self.deadline, context).await;
-        reply(&self.header, self.receive, outcome, context)
+        reply(&self.header, self.received, outcome, context)
     }
 
     /// It came after the server began to drain.
@@ -370,11 +372,16 @@ async fn settle(mut ticket: Ticket, deadline: Instant, context: &Context) -> Out
     ticket.outcome().await
 }
 
-fn reply(header: &FrameHeader, receive: Duration, outcome: Outcome, context: &Context) -> FrameReplyMsg {
+fn reply(
+    header: &FrameHeader,
+    received: (u64, Duration),
+    outcome: Outcome,
+    context: &Context,
+) -> FrameReplyMsg {
     let seq = header.seq;
     match outcome {
         Outcome::Encoded { encoded, batch, timings } => {
-            let timings = on_wire(receive, timings);
+            let timings = on_wire(received, timings);
             let batch = u16::try_from(batch).unwrap_or(u16::MAX);
             to_answer(header, &encoded, context).map_or_else(
                 |error| {
@@ -387,7 +394,7 @@ fn reply(header: &FrameHeader, receive: Duration, outcome: Outcome, context: &Co
             )
         }
         Outcome::Dropped(reason, timings) => {
-            FrameReplyMsg::Dropped { seq, reason, timings: on_wire(receive, timings) }
+            FrameReplyMsg::Dropped { seq, reason, timings: on_wire(received, timings) }
         }
         Outcome::Rejected(Rejection { code, message }) => FrameReplyMsg::rejected(seq, code, &message),
     }
@@ -409,15 +416,23 @@ fn to_answer(header: &FrameHeader, encoded: &Encoded, context: &Context) -> Resu
 }
 
 fn dropped(seq: u64, reason: DropReason, started: Instant) -> FrameReplyMsg {
-    FrameReplyMsg::Dropped { seq, reason, timings: on_wire(started.elapsed(), Timings::default()) }
+    FrameReplyMsg::Dropped {
+        seq,
+        reason,
+        timings: on_wire((unix_us(), started.elapsed()), Timings::default()),
+    }
 }
 
-fn on_wire(receive: Duration, Timings { queue, decode, encode }: Timings) -> ServerTimings {
+fn on_wire(
+    (arrived_us, receive): (u64, Duration),
+    Timings { queue, decode, encode }: Timings,
+) -> ServerTimings {
     let us = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
     ServerTimings {
         receive_us: us(receive),
         queue_us: us(queue),
         decode_us: us(decode),
         encode_us: us(encode),
+        arrived_us,
     }
 }

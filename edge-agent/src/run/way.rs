@@ -15,6 +15,7 @@ use crate::heads::{Embedding, HeadSet, Heads, Outcome};
 use crate::ledger::{Dropped, Ledger, Ticket};
 use crate::meter::{Measured, Meter, by_stage};
 use crate::sinks::{Answer, Event, FrameInfo, Sink, Stages};
+use crate::uplink::clocks::OneWay;
 use crate::uplink::frame::{Incoming, Outgoing, exchange};
 use crate::uplink::link::State;
 use crate::uplink::prepare::{self, Ready};
@@ -60,6 +61,8 @@ struct Frame {
     /// Time until its embedding came that no stage explains.
     wait: Duration,
     stages: Stages,
+    /// The network's part of the way back.
+    way_back: Option<OneWay>,
 }
 
 impl Way {
@@ -69,7 +72,7 @@ impl Way {
         let Captured { seq, captured_at, started, ready, id, image, .. } = captured;
         let info = self.info(seq, captured_at, id);
         let stages = Stages { capture: ready.saturating_duration_since(started), ..Stages::default() };
-        let mut frame = Frame { info, due, ready, wait: Duration::ZERO, stages };
+        let mut frame = Frame { info, due, ready, wait: Duration::ZERO, stages, way_back: None };
         // One set for all of its way: what it is asked for, and who answers.
         let heads = self.heads.current();
         let embedded = tokio::select! {
@@ -109,7 +112,8 @@ impl Way {
             embedding: self.encoding,
             tokens: heads.needs_tokens(),
         };
-        let Incoming { embedding, send, reply, network, encoder } = self.ask(outgoing, in_flight).await?;
+        let Incoming { embedding, send, reply, network, way_back, encoder } =
+            self.ask(outgoing, in_flight).await?;
         let micros = |us: u32| Duration::from_micros(us.into());
         let Stages { capture, prepare, .. } = frame.stages;
         frame.stages = Stages {
@@ -123,6 +127,7 @@ impl Way {
             reply,
             heads: Duration::ZERO,
         };
+        frame.way_back = way_back;
         frame.wait = frame.due.elapsed().saturating_sub(frame.stages.sum());
         Ok(embedding)
     }
@@ -229,7 +234,7 @@ impl Way {
         let written = self.sink.written().await.unwrap_or_else(Instant::now);
         let sink = written.saturating_duration_since(answered_at);
         let stages = by_stage(frame.wait, &frame.stages, sink);
-        let measured = Measured { seq: frame.info.seq, due: frame.due, stages };
+        let measured = Measured { seq: frame.info.seq, due: frame.due, stages, way_back: frame.way_back };
         self.meters.iter().for_each(|meter| meter.answered(&measured));
     }
 }

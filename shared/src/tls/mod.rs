@@ -1,7 +1,7 @@
 //! TLS identity: certificates, roles, revocation, and errors in plain words.
 //!
 //! ```text
-//! agent: ca.pem cert.pem key.pem ─► Identity ─► client_config ═╗ TLS 1.3, ALPN fth/3
+//! agent: ca.pem cert.pem key.pem ─► Identity ─► client_config ═╗ TLS 1.3, ALPN fth/4
 //!                                                              ║ CA, host name, role server ──►
 //! encoder: server/{ca,cert,key}.pem, crl.pem ─► ServerTls ═════╝ CA, revocation, role camera|operator
 //!                                     └─► Revocations (live) ─► sessions

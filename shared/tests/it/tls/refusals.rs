@@ -314,11 +314,11 @@ async fn another_protocol_version() {
         assert_eq!(
             agent.explain(&ours.unwrap_err()),
             "the encoder at encoder.example:4433 speaks another protocol version: this agent speaks \
-         fth/3. Update the older side"
+         fth/4. Update the older side"
         );
         assert_eq!(
             encoder.explain(&theirs.unwrap_err()),
-            "the agent at 10.0.0.7:5 speaks another protocol version: this encoder speaks fth/3. Update \
+            "the agent at 10.0.0.7:5 speaks another protocol version: this encoder speaks fth/4. Update \
          the older side"
         );
     }
