@@ -81,7 +81,7 @@ bench-swap: packages-needed ## from publishing a head to its first answer, and w
 	cargo build --release --locked -p edge-agent
 	@SWAPS=$(or $(SWAPS),10000) cargo bench --locked -p tests --bench swap
 
-bench-network: packages-needed ## QUIC against TCP over a link with a round trip and losses, half an hour; SECONDS=15 a cell, ONLY=goal
+bench-network: packages-needed ## QUIC against TCP over a link with a round trip and losses, half an hour; SECONDS=15 a cell, ONLY=goal or ONLY=20ms,1%
 	@SECONDS=$(or $(SECONDS),15) ONLY=$(call quote,$(ONLY)) cargo bench --locked -p tests --bench network
 
 bench-load: packages-needed ## 1 to 1000 cameras on one server: latency, memory, throughput, overhead; ONLY=table,memory SECONDS=20

@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use crate::sinks::Stages;
+use crate::uplink::clocks::OneWay;
 
 /// A part of a frame's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub struct Measured {
     pub due: Instant,
     /// Its time by stage, in the order of [`Stage::ALL`].
     pub stages: [Duration; Stage::ALL.len()],
+    /// The network's part of the way back; `None` before the clocks' offset was known.
+    pub way_back: Option<OneWay>,
 }
 
 /// Times in the order of [`Stage::ALL`].

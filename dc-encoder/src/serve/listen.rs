@@ -1,12 +1,10 @@
-//! The QUIC endpoint and its limits, and the TCP listener beside it.
+//! The QUIC endpoint and its limits.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use quinn::{Endpoint, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use shared::tls::ServerTls;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use super::{Config, ServeError, config};
 
@@ -57,36 +55,4 @@ fn transport(config: &Config, streams: u32) -> Result<TransportConfig, ServeErro
 
 pub(super) fn bind_error(address: SocketAddr, why: std::io::Error) -> ServeError {
     ServeError::Bind { address, protocol: "UDP", why }
-}
-
-/// Listens for TLS over TCP.
-pub(super) struct Tcp {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-}
-
-impl Tcp {
-    /// Listens, if the configuration says where. Within a tokio runtime.
-    pub(super) fn listen(config: &Config, tls: &ServerTls) -> Result<Option<Self>, ServeError> {
-        let Some(address) = config.tcp else { return Ok(None) };
-        let failed = |why| ServeError::Bind { address, protocol: "TCP", why };
-        let listener = std::net::TcpListener::bind(address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let listener = TcpListener::from_std(listener).map_err(failed)?;
-        let acceptor = TlsAcceptor::from(Arc::new(tls.tcp_config()?));
-        Ok(Some(Self { listener, acceptor }))
-    }
-
-    /// The bound address.
-    pub(super) fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// The next connection, and what its handshake is made with. Cancel-safe.
-    pub(super) async fn accept(&self) -> std::io::Result<(TcpStream, SocketAddr, TlsAcceptor)> {
-        let (stream, peer) = self.listener.accept().await?;
-        // A small reply is not to wait for the acknowledgement of the one before.
-        stream.set_nodelay(true)?;
-        Ok((stream, peer, self.acceptor.clone()))
-    }
 }

@@ -222,7 +222,7 @@ impl Metrics {
 
 impl Stages {
     fn add(&self, timings: &ServerTimings) {
-        let ServerTimings { receive_us, queue_us, decode_us, encode_us } = *timings;
+        let ServerTimings { receive_us, queue_us, decode_us, encode_us, .. } = *timings;
         let stages = [&self.receive, &self.queue, &self.decode, &self.encode];
         for (stage, micros) in stages.into_iter().zip([receive_us, queue_us, decode_us, encode_us]) {
             stage.add_time(Duration::from_micros(micros.into()));

@@ -19,12 +19,9 @@ use rustls::time_provider::TimeProvider;
 use shared::metrics::Serving;
 use shared::patches;
 use shared::tls::{Failure, PkiPaths, ServerTls, WatchGuard, system_time};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use crate::backend::{Backend, BackendInfo};
 use crate::batch::driver::{self, Driver};
@@ -35,8 +32,9 @@ use crate::registry::Registrar;
 use crate::session::{self, Context, Devices, Live};
 pub(crate) use door::Handshakes;
 use door::{Answer, Arrival, Door, UnderWay};
-use listen::{Tcp, bind_error, listen};
+use listen::{bind_error, listen};
 use metrics::{Metrics, NoHandshake};
+use tcp::Tcp;
 
 pub mod config;
 mod door;
@@ -44,12 +42,10 @@ mod error;
 mod listen;
 pub(crate) mod metrics;
 mod registry;
+mod tcp;
 
 pub use config::Config;
 pub use error::ServeError;
-
-/// How long no TCP connection is accepted after one could not be.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long the end of a connection may take to reach the agents.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -303,7 +299,7 @@ impl Running {
                     Some(incoming) => self.accept(incoming),
                     None => break,
                 },
-                accepted = accept_tcp(self.tcp.as_ref()) => self.accept_tcp(accepted),
+                accepted = tcp::accept(self.tcp.as_ref()) => self.accept_tcp(accepted),
                 Some(_) = self.sessions.join_next() => {}
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
                 () = self.engine.wait() => break,
@@ -336,7 +332,7 @@ impl Running {
         }
     }
 
-    fn accept_tcp(&mut self, (stream, peer, acceptor): Accepted) {
+    fn accept_tcp(&mut self, accepted: tcp::Accepted) {
         let context = &self.context;
         // TCP's own handshake has proven the address.
         let arrival =
@@ -344,7 +340,7 @@ impl Running {
         match self.door.answer(arrival, Instant::now()) {
             Answer::Begin | Answer::Prove => {
                 let under_way = context.handshakes.begin();
-                self.sessions.spawn(handshake_tcp((stream, peer, acceptor), Arc::clone(context), under_way));
+                self.sessions.spawn(tcp::handshake(accepted, Arc::clone(context), under_way));
             }
             Answer::Refuse(why) => context.metrics.no_handshake(why),
         }
@@ -387,50 +383,6 @@ async fn handshake(incoming: Incoming, context: Arc<Context>, under_way: UnderWa
             session::run(connection, context).await;
         }
         Ok(Err(error)) => log_failure(&error, peer, &context),
-        Err(_) => {
-            context.metrics.no_handshake(NoHandshake::Timeout);
-            tracing::warn!(%peer, "the handshake took too long");
-        }
-    }
-}
-
-type Accepted = (TcpStream, SocketAddr, TlsAcceptor);
-
-/// The next connection over TCP; for ever without a listener.
-async fn accept_tcp(tcp: Option<&Tcp>) -> Accepted {
-    let Some(tcp) = tcp else { return std::future::pending().await };
-    loop {
-        match tcp.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) => {
-                tracing::warn!("cannot accept a TCP connection: {error}");
-                // Out of file descriptors, most likely: some are given back in a while.
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    }
-}
-
-async fn handshake_tcp((stream, peer, acceptor): Accepted, context: Arc<Context>, under_way: UnderWay) {
-    let handshake = timeout(context.timeouts.handshake, acceptor.accept(stream).into_fallible());
-    match handshake.await {
-        Ok(Ok(stream)) => {
-            drop(under_way);
-            session::tcp::run(stream, peer, context).await;
-        }
-        Ok(Err((error, mut stream))) => {
-            match shared::tls::tls_error(&error) {
-                Some(tls) => log_failure(tls, peer, &context),
-                None => {
-                    context.metrics.no_handshake(NoHandshake::Failed);
-                    tracing::warn!(%peer, "no connection: {error}");
-                }
-            }
-            // What the agent has sent meanwhile is read, or closing would take the alert from it.
-            let _ = stream.shutdown().await;
-            let mut rest = vec![0; 4096];
-            let _ = timeout(LAST_WORDS, async { while let Ok(1..) = stream.read(&mut rest).await {} }).await;
-        }
         Err(_) => {
             context.metrics.no_handshake(NoHandshake::Timeout);
             tracing::warn!(%peer, "the handshake took too long");

@@ -1,7 +1,7 @@
 //! A session that was admitted: its control messages, and the frames it sends.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, Hello, Ping, Pong, close};
 use shared::tls::{PeerIdentity, diagnose_expired, expired};
@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 use super::frame::{self, Malformed};
 use super::live::Seat;
 use super::transport::{Step, Transport};
-use super::{Context, End};
+use super::{Context, End, unix_us};
 use crate::registry::Snapshot;
 
 /// A session looks this often within [`Timeouts::silence`](crate::serve::config::Timeouts::silence) whether its
@@ -206,10 +206,4 @@ fn on_frame_done(done: Result<Result<(), Malformed>, JoinError>) -> Result<(), E
             Ok(())
         }
     }
-}
-
-/// This machine's clock, in microseconds since the Unix epoch; 0 if it is set before that.
-fn unix_us() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -21,10 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::error::Elapsed;
 use tokio::time::{timeout, timeout_at};
 
-use super::Context;
 use super::devices::Place;
 use super::memory::Picture;
 use super::rates::Over;
+use super::{Context, unix_us};
 use crate::backend::Encoded;
 use crate::batch::{CameraKey, Frame, Outcome, Rejection, Ticket, Timings};
 use crate::ledger::Account;
@@ -259,6 +259,8 @@ pub(super) struct Claim {
     header: FrameHeader,
     patches: Option<Choice>,
     started: Instant,
+    /// When the header arrived, by the wall clock, microseconds.
+    arrived_us: u64,
     /// Among the session's frames, and among all sessions'.
     places: [OwnedSemaphorePermit; 2],
     memory: OwnedSemaphorePermit,
@@ -271,7 +273,7 @@ impl Claim {
         shared: &Shared,
         by: tokio::time::Instant,
     ) -> Result<Self, FrameReplyMsg> {
-        let (context, started) = (&shared.context, Instant::now());
+        let (context, started, arrived_us) = (&shared.context, Instant::now(), unix_us());
         if let Some(reply) = refuse(&header, context) {
             return Err(reply);
         }
@@ -285,7 +287,7 @@ impl Claim {
         let Ok(Ok(place)) = place else { return Err(overloaded()) };
         let memory = timeout_at(by, reserve(context, header.jpeg_len)).await;
         let Ok(Some(memory)) = memory else { return Err(overloaded()) };
-        Ok(Self { header, patches, started, places: [place, admitted], memory })
+        Ok(Self { header, patches, started, arrived_us, places: [place, admitted], memory })
     }
 
     /// The frame, with what was read as its JPEG.
@@ -294,7 +296,7 @@ impl Claim {
         body: Result<Result<Vec<u8>, WireError>, Elapsed>,
         shared: &Shared,
     ) -> Result<Received, Ending> {
-        let Self { header, patches, started, places, memory } = self;
+        let Self { header, patches, started, arrived_us, places, memory } = self;
         let context = &shared.context;
         let jpeg = match body {
             Ok(Ok(jpeg)) => jpeg,
@@ -315,7 +317,7 @@ impl Claim {
             account: Arc::clone(&shared.account),
             memory: Some(memory),
         };
-        Ok(Received { header, frame, deadline, receive, _places: places })
+        Ok(Received { header, frame, deadline, received: (arrived_us, receive), _places: places })
     }
 }
 
@@ -324,8 +326,8 @@ pub(super) struct Received {
     header: FrameHeader,
     frame: Frame,
     deadline: Instant,
-    /// From the header to the last byte.
-    receive: Duration,
+    /// When the header arrived, and from then to the last byte.
+    received: (u64, Duration),
     _places: [OwnedSemaphorePermit; 2],
 }
 
@@ -334,7 +336,7 @@ impl Received {
     pub(super) async fn encoded(self, shared: &Shared) -> FrameReplyMsg {
         let context = &shared.context;
         let outcome = settle(context.pipeline.submit(self.frame), self.deadline, context).await;
-        reply(&self.header, self.receive, outcome, shared)
+        reply(&self.header, self.received, outcome, shared)
     }
 
     /// It came after the server began to drain.
@@ -407,14 +409,19 @@ async fn settle(mut ticket: Ticket, deadline: Instant, context: &Context) -> Out
     ticket.outcome().await
 }
 
-fn reply(header: &FrameHeader, receive: Duration, outcome: Outcome, shared: &Shared) -> FrameReplyMsg {
+fn reply(
+    header: &FrameHeader,
+    received: (u64, Duration),
+    outcome: Outcome,
+    shared: &Shared,
+) -> FrameReplyMsg {
     let seq = header.seq;
     match outcome {
         Outcome::Encoded { encoded, batch, timings } => {
-            answered(header, &encoded, (batch, on_wire(receive, timings)), &shared.context)
+            answered(header, &encoded, (batch, on_wire(received, timings)), &shared.context)
         }
         Outcome::Partial { tokens, choice, batch, timings } => {
-            let spent = (batch, on_wire(receive, timings));
+            let spent = (batch, on_wire(received, timings));
             match shared.picture.embedded(seq, &choice, &tokens) {
                 Some(encoded) => answered(header, &encoded, spent, &shared.context),
                 None => {
@@ -424,7 +431,7 @@ fn reply(header: &FrameHeader, receive: Duration, outcome: Outcome, shared: &Sha
             }
         }
         Outcome::Dropped(reason, timings) => {
-            FrameReplyMsg::Dropped { seq, reason, timings: on_wire(receive, timings) }
+            FrameReplyMsg::Dropped { seq, reason, timings: on_wire(received, timings) }
         }
         Outcome::Rejected(Rejection { code, message }) => FrameReplyMsg::rejected(seq, code, &message),
     }
@@ -462,15 +469,23 @@ fn to_answer(header: &FrameHeader, encoded: &Encoded, context: &Context) -> Resu
 }
 
 fn dropped(seq: u64, reason: DropReason, started: Instant) -> FrameReplyMsg {
-    FrameReplyMsg::Dropped { seq, reason, timings: on_wire(started.elapsed(), Timings::default()) }
+    FrameReplyMsg::Dropped {
+        seq,
+        reason,
+        timings: on_wire((unix_us(), started.elapsed()), Timings::default()),
+    }
 }
 
-fn on_wire(receive: Duration, Timings { queue, decode, encode }: Timings) -> ServerTimings {
+fn on_wire(
+    (arrived_us, receive): (u64, Duration),
+    Timings { queue, decode, encode }: Timings,
+) -> ServerTimings {
     let us = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
     ServerTimings {
         receive_us: us(receive),
         queue_us: us(queue),
         decode_us: us(decode),
         encode_us: us(encode),
+        arrived_us,
     }
 }

@@ -13,6 +13,7 @@
 //! the codes in [`protocol::close`].
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use protocol::{EncoderToAgentMsg, Welcome, close, limits};
 use quinn::{Connection, ConnectionError, SendStream, VarInt};
@@ -155,4 +156,10 @@ async fn write_control(
         Ok(Err(error)) => Err(End::of_stream(&error)),
         Err(_) => Err(End::malformed("the agent does not read its control stream")),
     }
+}
+
+/// This machine's clock, in microseconds since the Unix epoch; 0 if it is set before that.
+fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -21,6 +21,10 @@ struct File<'a> {
     total: Quantiles,
     every_frame: Option<Quantiles>,
     stages: Vec<Row>,
+    /// The network by way, and how much more or less each frame's may be at most.
+    network_up: Option<Quantiles>,
+    network_down: Option<Quantiles>,
+    one_way_within_ms: Option<f64>,
     frames: Vec<Waterfall<'a>>,
     /// The same over TCP.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +62,7 @@ pub fn json(report: &Report) -> String {
 }
 
 fn file(report: &Report) -> File<'_> {
-    let asked = report.encoder.as_ref();
+    let (asked, ways) = (report.encoder.as_ref(), report.one_way());
     File {
         source: &report.source,
         encoder: asked.map(|asked| asked.address.as_str()),
@@ -71,6 +75,9 @@ fn file(report: &Report) -> File<'_> {
         total: report.total(),
         every_frame: report.every_frame(),
         stages: stages().map(|(at, stage)| Row { stage, times: report.stage(at) }).collect(),
+        network_up: ways.map(|ways| ways.up),
+        network_down: ways.map(|ways| ways.down),
+        one_way_within_ms: ways.map(|ways| ways.within_ms),
         frames: report.samples.iter().map(Waterfall).collect(),
         tcp: report.tcp.as_deref().map(|tcp| Box::new(file(tcp))),
     }
@@ -90,6 +97,10 @@ mod tests {
             (&2.into(), &1.into(), &10.0.into())
         );
         assert_eq!((&value["total"]["max"], &value["every_frame"]["max"]), (&30.0.into(), &130.0.into()));
+        assert_eq!(
+            (&value["network_up"]["p50"], &value["network_down"]["p50"], &value["one_way_within_ms"]),
+            (&0.6.into(), &0.4.into(), &0.15.into())
+        );
         let names: Vec<_> =
             value["stages"].as_array().unwrap().iter().map(|row| row["stage"].as_str().unwrap()).collect();
         assert_eq!(names.join(" "), "wait capture prepare send network queue decode encode reply heads sink");

@@ -5,9 +5,10 @@
 //!        ▲                                      └─ enough
 //!        └──────────────────────────────────────┘
 //! ```
-//! Samples are kept whole, not in a histogram: at 72 bytes a frame that is little, percentiles are exact, and the frames
-//! *at* the percentiles can be shown, whose stages belong together. Clocks of two machines are never compared: the
-//! encoder's stages come with its reply, and the network is what remains.
+//! Samples are kept whole, not in a histogram: at 80 bytes a frame that is little, percentiles are exact, and the frames
+//! *at* the percentiles can be shown, whose stages belong together. Clocks of two machines
+//! are not taken to agree: the encoder's stages come with its reply, and the network is what remains. Which part of it was
+//! which way follows from hard bounds on the clocks' offset ([`clocks`](crate::uplink::clocks)), and is shown with them.
 
 mod json;
 mod picture;
@@ -28,7 +29,7 @@ pub use json::json;
 pub use picture::svg;
 pub use quantiles::Quantiles;
 pub use recorder::{MOST_FRAMES, Recorder, Sample, Verdict};
-pub use report::Report;
+pub use report::{OneWays, Report};
 pub use table::table;
 
 /// What is measured.

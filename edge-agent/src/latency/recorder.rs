@@ -7,8 +7,9 @@ use tokio::sync::Notify;
 
 use super::Plan;
 use crate::meter::{Measured, Meter, Stage};
+use crate::uplink::clocks::OneWay;
 
-/// Frames that are kept at most: 7 MB.
+/// Frames that are kept at most: 8 MB.
 pub const MOST_FRAMES: usize = 100_000;
 
 /// A measured frame.
@@ -20,6 +21,9 @@ pub struct Sample {
     pub due: Instant,
     /// Microseconds by stage, in the order of [`Stage::ALL`].
     pub micros: [u32; Stage::ALL.len()],
+    /// Microseconds of the network's that were the way back, and how many more or fewer they may be; `None` before the
+    /// clocks' offset was known.
+    pub way_back: Option<[u32; 2]>,
 }
 
 impl Sample {
@@ -33,7 +37,8 @@ impl Sample {
 impl From<&Measured> for Sample {
     fn from(frame: &Measured) -> Self {
         let micros = |time: Duration| u32::try_from((time.as_nanos() + 500) / 1000).unwrap_or(u32::MAX);
-        Self { seq: frame.seq, due: frame.due, micros: frame.stages.map(micros) }
+        let way_back = frame.way_back.map(|OneWay { time, within }| [time, within].map(micros));
+        Self { seq: frame.seq, due: frame.due, micros: frame.stages.map(micros), way_back }
     }
 }
 
@@ -147,7 +152,7 @@ mod tests {
     const PLAN: Plan = Plan { frames: 3, within: None, warm_up: 2, patience: Duration::from_secs(9) };
 
     fn frame(seq: u64) -> Measured {
-        Measured { seq, due: Instant::now(), stages: [Duration::from_nanos(1_499); 11] }
+        Measured { seq, due: Instant::now(), stages: [Duration::from_nanos(1_499); 11], way_back: None }
     }
 
     fn seqs(recorder: &Recorder) -> Vec<u64> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::quantiles::{Quantiles, rank};
+use super::quantiles::{Quantiles, millis, rank};
 use super::recorder::Sample;
 use crate::meter::Stage;
 use crate::run::Asked;
@@ -39,6 +39,17 @@ impl Report {
     #[must_use]
     pub fn total(&self) -> Quantiles {
         Quantiles::of(self.samples.iter().map(Sample::total).collect())
+    }
+
+    /// The network by way; `None` before a ping was answered.
+    #[must_use]
+    pub fn one_way(&self) -> Option<OneWays> {
+        let known =
+            || self.samples.iter().filter_map(|sample| Some((sample.micros[NETWORK], sample.way_back?)));
+        let within_ms = known().map(|(_, [_, within])| millis(within.into())).reduce(f64::max)?;
+        let up = known().map(|(both, [down, _])| both.saturating_sub(down).into()).collect();
+        let down = known().map(|(_, [down, _])| down.into()).collect();
+        Some(OneWays { up: Quantiles::of(up), down: Quantiles::of(down), within_ms })
     }
 
     /// What a reader waits for: every frame that was due where that is known, else the answered ones.
@@ -88,6 +99,20 @@ impl Report {
     }
 }
 
+/// Where the ways to the encoder and back lie.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OneWays {
+    /// To the encoder.
+    pub up: Quantiles,
+    /// Back.
+    pub down: Quantiles,
+    /// Each frame's may be this many milliseconds more one way and fewer the other, and no more.
+    pub within_ms: f64,
+}
+
+/// The network's place among the stages.
+pub(super) const NETWORK: usize = Stage::Network as usize;
+
 /// When a frame or a newer one was answered.
 #[derive(Debug, Clone, Copy)]
 struct Answered {
@@ -123,7 +148,7 @@ pub(super) mod tests {
         let samples = frames.iter().map(|&(seq, ms)| {
             let mut micros = [0; Stage::ALL.len()];
             (micros[4], micros[7]) = (1000, (ms - 1) * 1000);
-            Sample { seq, due: start + Duration::from_millis(100 * seq), micros }
+            Sample { seq, due: start + Duration::from_millis(100 * seq), micros, way_back: Some([400, 150]) }
         });
         let asked =
             Asked { address: "enc:1".into(), model: "m <1>".into(), round_trip: Duration::from_millis(2) };
@@ -149,6 +174,16 @@ pub(super) mod tests {
         let every = report.every_frame().unwrap();
         assert_eq!((every.p50, every.max), (30.0, 130.0));
         assert_eq!(super::Report { rate: None, ..report }.every_frame(), None);
+    }
+
+    #[test]
+    fn the_network_splits_where_the_clocks_are_known() {
+        let mut report = report(None, &[(3, 30), (4, 10)]);
+        report.samples[0].way_back = None;
+        let OneWays { up, down, within_ms } = report.one_way().unwrap();
+        assert_eq!((up.p50, down.p50, within_ms), (0.6, 0.4, 0.15));
+        report.samples[1].way_back = None;
+        assert_eq!(report.one_way(), None);
     }
 
     #[test]

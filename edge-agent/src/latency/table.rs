@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::quantiles::{Quantiles, millis};
-use super::report::{Report, stages};
+use super::report::{NETWORK, OneWays, Report, stages};
 
 /// Columns of the waterfall.
 const BAR: usize = 40;
@@ -37,6 +37,10 @@ fn one(report: &Report) -> String {
     for (stage, name) in stages() {
         let micros = typical.micros[stage].into();
         row(&mut text, name, &report.stage(stage), &bar(before, micros, total));
+        if let Some(ways) = report.one_way().filter(|_| stage == NETWORK) {
+            row(&mut text, "  up", &ways.up, "");
+            row(&mut text, "  down", &ways.down, "");
+        }
         before += micros;
     }
     row(&mut text, "total", &report.total(), "");
@@ -89,6 +93,12 @@ fn notes(report: &Report) -> String {
             format!("total: of answered frames, from when reading each began; {missed} were not answered.\n")
         }
     };
+    if let Some(OneWays { within_ms, .. }) = report.one_way() {
+        notes += &format!(
+            "up, down: the network by way, at most {within_ms:.2} ms more or less: no two clocks were taken to agree, nor two \
+             ways to take as long.\n"
+        );
+    }
     if report.samples.len() < 100 {
         notes += "Of fewer than 100 frames, p99 is the slowest one.\n";
     }
@@ -111,11 +121,13 @@ mod tests {
         assert_eq!(lines[1], "ms             p50       p95       p99       max   frame 5, at p50: 20.0 ms");
         assert_eq!(lines[2], "wait          0.00      0.00      0.00      0.00");
         assert_eq!(lines[6], "network       1.00      1.00      1.00      1.00   ██");
+        assert_eq!(lines[7], "  up          0.60      0.60      0.60      0.60");
+        assert_eq!(lines[8], "  down        0.40      0.40      0.40      0.40");
         let encode = format!("encode       19.00     49.00     49.00     49.00     {}", "█".repeat(38));
-        assert_eq!(lines[9], encode);
-        assert_eq!(lines[13], "total        20.00     50.00     50.00     50.00");
-        assert_eq!(lines[14], "every        50.00    350.00    350.00    350.00");
-        assert!(lines[15].contains("3 were given up"), "{text}");
+        assert_eq!(lines[11], encode);
+        assert_eq!(lines[15], "total        20.00     50.00     50.00     50.00");
+        assert_eq!(lines[16], "every        50.00    350.00    350.00    350.00");
+        assert!(lines[17].contains("3 were given up") && lines[18].contains("at most 0.15 ms"), "{text}");
         let closed = table(&report(None, &[(0, 20)]));
         assert!(!closed.contains("every ") && closed.contains("p99 is the slowest"), "{closed}");
     }

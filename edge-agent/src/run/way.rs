@@ -18,6 +18,7 @@ use crate::ledger::{Dropped, Ledger, Ticket};
 use crate::meter::{Measured, Meter, by_stage};
 use crate::pace::Pace;
 use crate::sinks::{Answer, Event, FrameInfo, Sink, Stages};
+use crate::uplink::clocks::OneWay;
 use crate::uplink::frame::{Incoming, Outgoing, exchange};
 use crate::uplink::link::State;
 use crate::uplink::patches::{Packed, Patches, Step};
@@ -98,6 +99,8 @@ struct Frame {
     stages: Stages,
     /// Answered by an embedding that is not its own.
     reused: bool,
+    /// The network's part of the way back.
+    way_back: Option<OneWay>,
 }
 
 impl Way {
@@ -107,7 +110,8 @@ impl Way {
         let Captured { seq, captured_at, started, ready, id, image, .. } = captured;
         let info = self.info(seq, captured_at, id);
         let stages = Stages { capture: ready.saturating_duration_since(started), ..Stages::default() };
-        let mut frame = Frame { info, due, ready, wait: Duration::ZERO, stages, reused: false };
+        let mut frame =
+            Frame { info, due, ready, wait: Duration::ZERO, stages, reused: false, way_back: None };
         // One set for all of its way: what it is asked for, and who answers.
         let heads = self.heads.current();
         let embedded = tokio::select! {
@@ -347,7 +351,7 @@ impl Way {
         let written = self.sink.written().await.unwrap_or_else(Instant::now);
         let sink = written.saturating_duration_since(answered_at);
         let stages = by_stage(frame.wait, &frame.stages, sink);
-        let measured = Measured { seq: frame.info.seq, due: frame.due, stages };
+        let measured = Measured { seq: frame.info.seq, due: frame.due, stages, way_back: frame.way_back };
         self.meters.iter().for_each(|meter| meter.answered(&measured));
     }
 }
@@ -355,7 +359,7 @@ impl Way {
 impl Frame {
     /// Where the time of an exchange went.
     fn take_stages(&mut self, incoming: &Incoming) {
-        let Incoming { send, reply, network, encoder, .. } = incoming;
+        let Incoming { send, reply, network, way_back, encoder, .. } = incoming;
         let micros = |us: u32| Duration::from_micros(us.into());
         let Stages { capture, prepare, .. } = self.stages;
         self.stages = Stages {
@@ -369,6 +373,7 @@ impl Frame {
             reply: *reply,
             heads: Duration::ZERO,
         };
+        self.way_back = *way_back;
     }
 }
 

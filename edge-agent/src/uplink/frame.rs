@@ -18,6 +18,7 @@ use quinn::{RecvStream, SendStream, VarInt};
 use shared::embedding::from_wire;
 use shared::wire::WireError;
 
+use super::clocks::OneWay;
 use super::session::{Connection, Session};
 use crate::heads::Embedding;
 use crate::ledger::Dropped;
@@ -54,6 +55,8 @@ pub struct Incoming {
     pub reply: Duration,
     /// What remains of the whole: both ways through the network.
     pub network: Duration,
+    /// The way back of it, once pings tell the clocks' offset.
+    pub way_back: Option<OneWay>,
     /// The encoder's own stages.
     pub encoder: ServerTimings,
 }
@@ -107,7 +110,22 @@ async fn talk(session: &Session, frame: &Outgoing) -> Result<Incoming, Dropped> 
     let embedding = shape.numbers(&answer).map_err(Dropped::BadReply)?;
     let spent = Spent { total: start.elapsed(), send: sent - start, reply: first_byte.elapsed() };
     let network = spent.network(&answer.timings);
-    Ok(Incoming { embedding, send: spent.send, reply: spent.reply, network, encoder: answer.timings })
+    let left_us = left_us(&answer.timings);
+    Ok(Incoming {
+        embedding,
+        send: spent.send,
+        reply: spent.reply,
+        network,
+        way_back: session.way_back(left_us, first_byte, network),
+        encoder: answer.timings,
+    })
+}
+
+/// When the encoder's stages were over, by its clock.
+fn left_us(timings: &ServerTimings) -> u64 {
+    let ServerTimings { receive_us, queue_us, decode_us, encode_us, arrived_us } = *timings;
+    let stages = [receive_us, queue_us, decode_us, encode_us].map(u64::from);
+    stages.iter().fold(arrived_us, |at, stage| at.saturating_add(*stage))
 }
 
 /// When all was sent, the reply, and when that began to arrive.
@@ -291,7 +309,14 @@ mod tests {
     #[test]
     fn network_is_the_remainder_and_never_negative() {
         let ms = Duration::from_millis;
-        let encoder = ServerTimings { receive_us: 9000, queue_us: 1000, decode_us: 2000, encode_us: 40_000 };
+        let encoder = ServerTimings {
+            receive_us: 9000,
+            queue_us: 1000,
+            decode_us: 2000,
+            encode_us: 40_000,
+            arrived_us: 7,
+        };
+        assert_eq!(left_us(&encoder), 52_007);
         let spent = Spent { total: ms(60), send: ms(2), reply: ms(1) };
         assert_eq!(spent.network(&encoder), ms(14));
         assert_eq!(Spent { total: ms(30), ..spent }.network(&encoder), ms(0));

@@ -239,7 +239,7 @@ async fn accompany(
                 Ok(Some(EncoderToAgentMsg::Pong(pong))) => {
                     heard = Instant::now();
                     if pong.id == id {
-                        session.took(asked.elapsed());
+                        session.heard(&pong, (asked, heard));
                     }
                     tracing::debug!(id = pong.id, rtt = ?session.round_trip(), "pong");
                 }

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod candidates;
+pub mod clocks;
 pub mod dial;
 pub mod failure;
 pub mod frame;

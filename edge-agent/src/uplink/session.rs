@@ -1,18 +1,19 @@
 //! One connection to one encoder, and what was agreed on it.
 
 use std::any::Any;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::limits::MAX_CONTROL_BYTES;
-use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Welcome, close};
+use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Pong, Welcome, close};
 use quinn::{SendStream, VarInt};
 use rustls::time_provider::TimeProvider;
 use shared::tls::{self, Context, Identity, PeerIdentity};
 use shared::wire::{MsgReader, WireError, write_msg};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::clocks::{Bounds, Exchange, OneWay, way_back};
 use super::failure::{Failure, diagnosed, soon};
 use super::tcp;
 use crate::ledger::Dropped;
@@ -98,6 +99,9 @@ struct Inner {
     welcome: Welcome,
     slots: Arc<Semaphore>,
     most: u32,
+    /// Our clock counts from here.
+    start: Instant,
+    clocks: Mutex<Bounds>,
     /// Why this side ended it.
     ended: OnceLock<String>,
 }
@@ -168,7 +172,15 @@ impl Session {
         let in_flight = if patches && welcome.patch.is_some() { 1 } else { in_flight };
         let most = u32::from(in_flight.min(welcome.limits.max_in_flight).max(1));
         let slots = Arc::new(Semaphore::new(most as usize));
-        Self(Arc::new(Inner { connected, welcome, slots, most, ended: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            connected,
+            welcome,
+            slots,
+            most,
+            start: Instant::now(),
+            clocks: Mutex::default(),
+            ended: OnceLock::new(),
+        }))
     }
 
     /// The encoder's address as configured.
@@ -198,11 +210,38 @@ impl Session {
         }
     }
 
-    /// A ping took so long.
-    pub(super) fn took(&self, round_trip: Duration) {
+    /// A ping that left at `sent` was answered at `received`.
+    pub(super) fn heard(&self, pong: &Pong, (sent, received): (Instant, Instant)) {
         if let Connection::Tcp(connection) = self.connection() {
-            connection.took(round_trip);
+            connection.took(received - sent);
         }
+        let theirs = |us: u64| i64::try_from(us).unwrap_or(i64::MAX);
+        let exchange = Exchange {
+            sent: self.ours(sent),
+            arrived: theirs(pong.received_us),
+            left: theirs(pong.sent_us),
+            received: self.ours(received),
+        };
+        if !self.clocks().heard(&exchange) {
+            tracing::warn!("the clock of {} was set: one-way times start anew", self.server());
+        }
+    }
+
+    /// How long an answer was on its way back that left at `left_us` by the encoder's clock and came at `received`, when
+    /// both ways took `both`; `None` before the first ping was answered.
+    pub(super) fn way_back(&self, left_us: u64, received: Instant, both: Duration) -> Option<OneWay> {
+        let received = self.ours(received);
+        let range = self.clocks().at(received)?;
+        Some(way_back(range, i64::try_from(left_us).unwrap_or(i64::MAX), received, both))
+    }
+
+    /// Microseconds since the session began.
+    fn ours(&self, at: Instant) -> i64 {
+        i64::try_from(at.saturating_duration_since(self.0.start).as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn clocks(&self) -> MutexGuard<'_, Bounds> {
+        self.0.clocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the connection is gone.

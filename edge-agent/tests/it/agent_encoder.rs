@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fixtures::ALWAYS;
 use protocol::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
@@ -282,7 +282,7 @@ impl Fake {
             tokio::select! {
                 message = reader.next() => match message? {
                     Some(AgentToEncoderMsg::Ping(ping)) => {
-                        let pong = Pong { id: ping.id, received_us: 1, sent_us: 2 };
+                        let pong = Pong { id: ping.id, received_us: now_us(), sent_us: now_us() };
                         write_msg(&mut send, &EncoderToAgentMsg::Pong(pong), MAX_CONTROL_BYTES).await?;
                     }
                     Some(AgentToEncoderMsg::Goodbye(goodbye)) => {
@@ -341,8 +341,9 @@ impl Fake {
     }
 
     fn reply(&self, header: &FrameHeader, on_frame: OnFrame) -> FrameReplyMsg {
-        let (seq, timings) =
-            (header.seq, ServerTimings { receive_us: 1, queue_us: 2000, decode_us: 3000, encode_us: 4000 });
+        let (seq, arrived_us) = (header.seq, now_us());
+        let timings =
+            ServerTimings { receive_us: 1, queue_us: 2000, decode_us: 3000, encode_us: 4000, arrived_us };
         match on_frame {
             OnFrame::Drop(reason) => FrameReplyMsg::Dropped { seq, reason, timings },
             OnFrame::DropOnce(reason) if self.dropped.lock().unwrap().insert(seq) => {
@@ -379,4 +380,9 @@ fn welcome(behaviour: &Behaviour) -> Welcome {
             max_in_flight: behaviour.max_in_flight,
         },
     }
+}
+
+fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    since.as_micros().try_into().unwrap()
 }

@@ -65,7 +65,7 @@ async fn another_protocol_version_is_named() {
     let finished = outcome(vec![Behaviour { version: 9, ..Behaviour::default() }]).await;
     assert_eq!(finished.status.code(), Some(1));
     assert!(
-        finished.stderr.contains("speaks protocol version 9, this agent speaks 3"),
+        finished.stderr.contains("speaks protocol version 9, this agent speaks 4"),
         "{}",
         finished.stderr
     );

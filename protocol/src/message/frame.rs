@@ -59,7 +59,7 @@ impl Kept {
     }
 }
 
-/// Where the encoder's time for one frame went, in microseconds, by its own monotonic clock: latency splits
+/// Where the encoder's time for one frame went, in microseconds, durations by its own monotonic clock: latency splits
 /// without synchronised clocks. What a frame did not reach is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
 pub struct ServerTimings {
@@ -71,6 +71,9 @@ pub struct ServerTimings {
     pub decode_us: u32,
     /// The batch in the encoder.
     pub encode_us: u32,
+    /// When the header arrived, in microseconds since the Unix epoch, by the encoder's wall clock: with the bounds that
+    /// pings give on the offset of the clocks, the agent knows which way through the network took how long.
+    pub arrived_us: u64,
 }
 
 /// A frame's embedding.

@@ -49,16 +49,16 @@ const GOLDEN: &[(&str, &str)] = &[
     ("frame-header", "18000000 fb2c01 fd00803c3048140c00 fbf401 fc70110100 01 01 02 00"),
     ("frame-header-no-tokens", "0f000000 fb2c01 01 fbf401 fc70110100 01 00 00"),
     ("frame-header-patches", "14000000 fb2c01 01 fbf401 fc70110100 01 00 01 03 03 810100"),
-    ("answer-f32", "1b000000 00 07 fa fbfb00 fc00000100 01 03  00 01 02 00 08 0000803f 000020c0  00"),
+    ("answer-f32", "24000000 00 07 fa fbfb00 fc00000100 01 fd00605ba09d370600 03  00 01 02 00 08 0000803f 000020c0  00"),
     ("answer-f16-f32", concat!(
-        "24000000 00 07 fa fbfb00 fc00000100 01 03  01 01 02 00 04 003c 00c1  ",
+        "2d000000 00 07 fa fbfb00 fc00000100 01 fd00605ba09d370600 03  01 01 02 00 04 003c 00c1  ",
         "01 00 01 02 00 08 0000803f 000020c0",
     )),
     ("answer-f32-int8", concat!(
-        "2e000000 00 07 fa fbfb00 fc00000100 01 03  00 01 02 00 08 0000803f 000020c0  ",
+        "37000000 00 07 fa fbfb00 fc00000100 01 fd00605ba09d370600 03  00 01 02 00 08 0000803f 000020c0  ",
         "01 02 02 03 02 0000003f 00000000 06 01ff7f 000000",
     )),
-    ("dropped", "0d000000 01 08 01 fa fbfb00 fc00000100 01"),
+    ("dropped", "16000000 01 08 01 fa fbfb00 fc00000100 01 fd00605ba09d370600"),
     ("rejected", "0f000000 02 09 04 0b3330303030783330303030"),
     ("head-report", concat!(
         "79000000 03 05636f756e74 0c636f756e7440737461626c65 07 01", space!(00), "01", space!(20),
@@ -181,4 +181,5 @@ fn the_samples_cover_every_variant() {
 fn names_of_the_protocol() {
     assert_eq!(protocol::ALPN, b"fth/4");
     assert_eq!(protocol::VERSION, 4);
+    assert_eq!(protocol::ALPN_TCP, b"fth-tcp/4");
 }

@@ -60,7 +60,13 @@ mirror_struct!(GridShape { rows: u32, cols: u32, dim: u32 });
 mirror_struct!(InputSize { width: u32, height: u32 });
 mirror_struct!(Kept { count: u32, places: Vec<u8> });
 mirror_struct!(SessionLimits { max_frame_bytes: u32, max_pixels: u32, max_in_flight: u16 });
-mirror_struct!(ServerTimings { receive_us: u32, queue_us: u32, decode_us: u32, encode_us: u32 });
+mirror_struct!(ServerTimings {
+    receive_us: u32,
+    queue_us: u32,
+    decode_us: u32,
+    encode_us: u32,
+    arrived_us: u64
+});
 mirror_struct!(Refused { code: RefuseCode, message: String });
 mirror_struct!(Goodbye { reason: GoodbyeReason, message: String });
 mirror_struct!(WireTensor { encoding: Encoding, rows: u32, dim: u32, scales: Vec<f32>, data: Vec<u8> });

@@ -124,8 +124,13 @@ fn largest_answer() -> Answer {
         WireTensor { encoding: Encoding::F32, rows: 1, dim, scales: vec![], data: vec![0; bytes] };
     let rows = (MAX_TENSOR_BYTES / bytes) as u32;
     let tokens = WireTensor { rows, data: vec![0; MAX_TENSOR_BYTES], ..embedding.clone() };
-    let timings =
-        ServerTimings { receive_us: u32::MAX, queue_us: u32::MAX, decode_us: u32::MAX, encode_us: u32::MAX };
+    let timings = ServerTimings {
+        receive_us: u32::MAX,
+        queue_us: u32::MAX,
+        decode_us: u32::MAX,
+        encode_us: u32::MAX,
+        arrived_us: u64::MAX,
+    };
     Answer { seq: u64::MAX, timings, batch: u16::MAX, embedding, tokens: Some(tokens) }
 }
 

@@ -110,7 +110,13 @@ pub(crate) fn space(first: u8) -> SpaceId {
 }
 
 pub(crate) fn timings() -> ServerTimings {
-    ServerTimings { receive_us: 250, queue_us: 251, decode_us: 65_536, encode_us: 1 }
+    ServerTimings {
+        receive_us: 250,
+        queue_us: 251,
+        decode_us: 65_536,
+        encode_us: 1,
+        arrived_us: 1_750_000_000_000_000,
+    }
 }
 
 fn welcome(grid: Option<GridShape>, patch: Option<u32>) -> Welcome {

@@ -129,11 +129,8 @@ fn tensor(rows: u32) -> impl Strategy<Value = WireTensor> {
 }
 
 fn timings() -> impl Strategy<Value = ServerTimings> {
-    any::<(u32, u32, u32, u32)>().prop_map(|(receive_us, queue_us, decode_us, encode_us)| ServerTimings {
-        receive_us,
-        queue_us,
-        decode_us,
-        encode_us,
+    any::<(u32, u32, u32, u32, u64)>().prop_map(|(receive_us, queue_us, decode_us, encode_us, arrived_us)| {
+        ServerTimings { receive_us, queue_us, decode_us, encode_us, arrived_us }
     })
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Cell {
 
 /// Milliseconds at p50, p95 and p99.
 pub(crate) struct Figures {
-    /// From capture to answer, of the frames that were answered.
+    /// From capture to answer, of the frames that were answered; not a number without any.
     pub(crate) answers: [f64; 3],
     /// Of the newest answer.
     pub(crate) ages: [f64; 3],
@@ -50,8 +50,8 @@ pub(crate) struct Figures {
 }
 
 impl Cell {
-    pub(crate) const HEADINGS: &str = "\
-  RTT loss transport frames  answered   answer p50    p95    p99      age p50    p95    p99  (ms)";
+    pub(crate) const HEADINGS: &str =
+        "  RTT loss transport  frames  answered   answer p50    p95    p99      age p50    p95    p99  (ms)";
 
     pub(crate) fn row(&self, figures: &Figures) -> String {
         let Self { round_trip, loss, transport, congestion, newest_wins } = self;
@@ -59,13 +59,14 @@ impl Cell {
             Transport::Quic => format!("QUIC {congestion}"),
             Transport::Tcp => format!("TCP {congestion}"),
         };
-        let Figures { answers: [a50, a95, a99], ages: [p50, p95, p99], answered } = figures;
+        let [a50, a95, a99] = figures.answers.map(shown);
+        let [p50, p95, p99] = figures.ages.map(shown);
         format!(
-            "{:5} {:3}% {transport:<10} {:<6} {:8.1}% {a50:12.1} {a95:6.1} {a99:6.1} {p50:12.1} {p95:6.1} {p99:6.1}",
+            "{:5} {:3}% {transport:<10} {:<6} {:8.1}% {a50:>12} {a95:>6} {a99:>6} {p50:>12} {p95:>6} {p99:>6}",
             round_trip.as_millis(),
             loss * 100.0,
             if *newest_wins { "wins" } else { "all" },
-            answered * 100.0
+            figures.answered * 100.0
         )
     }
 
@@ -102,13 +103,18 @@ impl Cell {
     }
 }
 
+/// Where no frame of the measured time was answered in it, there is nothing to show.
+fn shown(ms: f64) -> String {
+    if ms.is_nan() { "–".to_owned() } else { format!("{ms:.1}") }
+}
+
 fn figures(answers: &[tests::age::Answered], (from, until): (Instant, Instant)) -> anyhow::Result<Figures> {
     let measured: Vec<f64> = answers
         .iter()
         .filter(|answer| (from..until).contains(&answer.captured))
         .map(|answer| (answer.at - answer.captured).as_secs_f64() * 1e3)
         .collect();
-    ensure!(!measured.is_empty(), "no frame was answered");
+    ensure!(!answers.is_empty(), "no frame was answered");
     let at = |values: &[f64]| [0.5, 0.95, 0.99].map(|q| quantile(values, q).unwrap_or(f64::NAN));
     let due = (until - from).as_secs_f64() / PERIOD.as_secs_f64();
     Ok(Figures {

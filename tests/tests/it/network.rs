@@ -15,6 +15,7 @@ use fixtures::{ALWAYS, Authority, Leaf};
 use protocol::Encoding;
 use shared::tls::Identity;
 use tests::netns::{ELSEWHERE, FAR, NEAR, Network, Shape, isolated};
+use tests::process;
 
 #[path = "../../benches/network/site.rs"]
 mod site;
@@ -143,4 +144,42 @@ async fn frames_are_answered_over_tcp_and_a_stranger_is_told_why_not() {
     let failure = dial(&stranger, &address).await.unwrap_err();
     assert_eq!(failure.heals, Heals::ByPerson, "{failure}");
     assert!(failure.words.contains("does not trust the CA"), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_measurement_sets_quic_and_tcp_against_each_other_and_splits_the_network() {
+    let site = Site::new();
+    let server = site.serve(([127, 0, 0, 1], 0).into()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("frame.jpg"), frame(20_000)).unwrap();
+    let json = dir.path().join("latency.json");
+    let shown = |path: &Path| path.display().to_string();
+    let args = [
+        "latency".to_owned(),
+        format!("--server={}", server.local_addr()),
+        format!("--compare-tcp={}", server.tcp_addr().unwrap()),
+        format!("--identity={}", shown(&site.camera())),
+        format!("--source={}", shown(dir.path())),
+        format!("--json={}", shown(&json)),
+        "--frames=20".to_owned(),
+        "--warm-up=5".to_owned(),
+        "--log=error".to_owned(),
+    ];
+    let text = tokio::task::spawn_blocking(|| process::run("edge-agent", args)).await.unwrap().unwrap();
+    for part in
+        ["Over QUIC: 20 frames", "Over TCP: 20 frames", "to tcp://127.0.0.1", "\nQUIC/TCP ", "\n  down "]
+    {
+        assert!(text.contains(part), "{part:?}:\n{text}");
+    }
+    let value: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    for run in [&value, &value["tcp"]] {
+        let ms = |key: &str| run[key]["p50"].as_f64().unwrap();
+        assert_eq!(run["answered"], 20, "{text}");
+        let network = &run["stages"][4];
+        assert_eq!(network["stage"], "network");
+        let most = network["max"].as_f64().unwrap();
+        assert!(ms("network_up") <= most && ms("network_down") <= most, "{run}");
+        // On loopback the first round trip is far below this, however busy the machine is.
+        assert!(run["one_way_within_ms"].as_f64().unwrap() < 1000.0, "{run}");
+    }
 }
