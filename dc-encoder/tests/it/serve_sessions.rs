@@ -30,7 +30,7 @@ async fn those_who_may_not_come_in_read_why() {
     let operator = world.pki.issue(&Leaf::operator("ada", 11, ALWAYS));
     let foreign = vec![SpaceId([1; 32])];
     let cases = [
-        (&gate, Hello { version: 9, ..hello("gate") }, RefuseCode::Version, "version 3"),
+        (&gate, Hello { version: 9, ..hello("gate") }, RefuseCode::Version, "version 4"),
         (&gate, Hello { spaces: foreign, ..hello("gate") }, RefuseCode::Space, "070707070707"),
         (&gate, hello("roof"), RefuseCode::Camera, "gate"),
         (&operator, hello("ada"), RefuseCode::Role, "operator"),
