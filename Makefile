@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load soak-load check-tensorboard cuda-kernels fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load soak-load bench-patches check-tensorboard cuda-kernels fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ bench-shapes: packages-needed ## patch size against frame size on DATA=DIR: one 
 
 bench-heads: packages-needed ## 1 to 1000 heads on one embedding: time and memory a head, time to load them
 	@cargo bench --locked -p tests --bench heads
+
+bench-patches: packages-needed ## bytes, work and head error on DATA=DIR when only some patches are sent; MODEL=DIR, POLICIES="changed(4,30) …"
+	@DATA=$(call quote,$(abspath $(DATA))) MODEL=$(call quote,$(if $(MODEL),$(abspath $(MODEL)))) POLICIES=$(call quote,$(POLICIES)) \
+		cargo bench --locked -p tests --bench patches
 
 bench-swap: packages-needed ## from publishing a head to its first answer, and what swaps cost frames; SWAPS=10000
 	cargo build --release --locked -p edge-agent

@@ -118,7 +118,7 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
         link: link.state(),
         pace,
         sink: sink.clone(),
-        order: (pacing == Pacing::Lossless).then(|| Order::new(settings.max_in_flight)),
+        order: (pacing == Pacing::Lossless).then(|| Order::new(window(&settings))),
         hurry: Stop::new(),
         work,
         meters,
@@ -166,6 +166,12 @@ fn announce(settings: &Settings, heads: &HeadSet) {
     } else if heads.iter().next().is_none() {
         tracing::warn!("no heads: frames are sent, but there is nothing to answer. Name some: --head FILE");
     }
+}
+
+/// Frames of a lossless source that may be unfinished at one time. Of patches only the newest count: a frame that is tried
+/// again must not be overtaken.
+fn window(settings: &Settings) -> u16 {
+    if settings.uplink.patches == Policy::All { settings.max_in_flight } else { 1 }
 }
 
 fn start_link(
