@@ -47,8 +47,12 @@ fn drive(backend: &mut dyn Backend, pipeline: &Pipeline, max_batch: usize) -> Re
     let flops = backend.info().flops;
     let mut failures = 0;
     while let Some(batch) = pipeline.next_batch(max_batch) {
+        let (frames, started) = (batch.len(), Instant::now());
         match encode(backend, batch, flops) {
-            Ok(()) => failures = 0,
+            Ok(()) => {
+                pipeline.encoded(frames, started.elapsed());
+                failures = 0;
+            }
             Err(why) => {
                 failures += 1;
                 tracing::error!(failures, "a batch failed: {why}");

@@ -53,6 +53,8 @@ struct State {
     waiting: Queue<Waiting>,
     ready: Queue<Ready>,
     decoding: usize,
+    /// What the device lately took for a frame, as a moving average.
+    each: Duration,
     phase: Phase,
 }
 
@@ -77,6 +79,7 @@ impl Pipeline {
             // Decoding starts only below `decoded_ahead`, so this total is never exceeded.
             ready: Queue::new(Limits { per_camera, total: decoded_ahead }),
             decoding: 0,
+            each: Duration::ZERO,
             phase: Phase::Open,
         };
         Arc::new(Self {
@@ -234,7 +237,8 @@ impl Pipeline {
             }
             let now = Instant::now();
             state.ready.expire(now).into_iter().for_each(|dropped| drop_ready(dropped, now));
-            let batch = state.ready.take(now, max.max(1));
+            let each = state.each;
+            let batch = state.ready.take_in_time(now, max.max(1), each);
             if !batch.is_empty() {
                 drop(state);
                 self.decoders.notify_all();
@@ -243,6 +247,13 @@ impl Pipeline {
             }
             state = self.device.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The device took this long for a batch.
+    pub(super) fn encoded(&self, frames: usize, took: Duration) {
+        let each = took / u32::try_from(frames.max(1)).unwrap_or(u32::MAX);
+        let mut state = self.lock();
+        state.each = if state.each.is_zero() { each } else { (state.each * 3 + each) / 4 };
     }
 
     fn cancel(&self, camera: CameraKey, id: FrameId) {

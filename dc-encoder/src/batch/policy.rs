@@ -9,11 +9,12 @@
 //! - **Newest wins**: a camera holds at most `per_camera` frames; beyond that its oldest leaves.
 //! - **Fair**: cameras take turns; a frame of a camera that had none waiting is served within one turn of
 //!   every other camera that is waiting, however many frames those send.
+//! - **In time**: a batch is no larger than lets all its frames be answered before their deadlines.
 //! - **Bounded**: at most `total` frames. When full, the camera with the most frames gives one up.
 //! - **Every frame leaves once**: taken, dropped with a reason, or cancelled.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use protocol::DropReason;
 
@@ -116,14 +117,27 @@ impl<T> Queue<T> {
     /// Takes up to `max` frames, cameras in turn, each camera's oldest first. Expired frames are not taken:
     /// call [`expire`](Self::expire) first and answer them.
     pub fn take(&mut self, now: Instant, max: usize) -> Vec<Entry<T>> {
-        let mut taken = Vec::with_capacity(max.min(self.len));
-        let mut passed_over = 0;
+        self.take_in_time(now, max, Duration::ZERO)
+    }
+
+    /// [`take`](Self::take) where each frame of a batch takes this long, and all are done when the last one is: a
+    /// frame that would come too late stays, and the batch ends where one more would make another late. Under
+    /// overload a large batch would otherwise take longer than its frames are wanted, and nobody got an answer.
+    /// A frame is taken in any case if some are in order: that it takes too long may have changed.
+    pub fn take_in_time(&mut self, now: Instant, max: usize, each: Duration) -> Vec<Entry<T>> {
+        let mut taken: Vec<Entry<T>> = Vec::with_capacity(max.min(self.len));
+        let (mut passed_over, mut earliest) = (0, None::<Instant>);
         while taken.len() < max && passed_over < self.turns.len() {
+            let done = now + each.saturating_mul(u32::try_from(taken.len() + 1).unwrap_or(u32::MAX));
+            if earliest.is_some_and(|deadline| deadline < done) {
+                break;
+            }
             let Some(camera) = self.turns.pop_front() else { break };
             let Some(frames) = self.waiting.get_mut(&camera) else { continue };
-            let fresh = frames.iter().position(|entry| entry.deadline > now);
+            let fresh = frames.iter().position(|entry| entry.deadline > done);
             match fresh.and_then(|index| frames.remove(index)) {
                 Some(entry) => {
+                    earliest = Some(earliest.map_or(entry.deadline, |earliest| earliest.min(entry.deadline)));
                     taken.push(entry);
                     self.len -= 1;
                     passed_over = 0;
@@ -135,6 +149,9 @@ impl<T> Queue<T> {
             } else {
                 self.turns.push_back(camera);
             }
+        }
+        if taken.is_empty() && !each.is_zero() {
+            return self.take(now, max.min(1));
         }
         taken
     }

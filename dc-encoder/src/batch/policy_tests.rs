@@ -56,6 +56,18 @@ fn cameras_take_turns_across_batches() {
 }
 
 #[test]
+fn a_batch_is_no_larger_than_its_frames_have_time() {
+    let (now, ms) = (Instant::now(), Duration::from_millis);
+    let mut queue = Queue::new(limits(4, 16));
+    for (id, camera, deadline) in [(0, 1, 250), (1, 2, 900), (2, 3, 50), (3, 4, 900), (4, 5, 900)] {
+        queue.push(now, frame(camera, id, id, now + ms(deadline)));
+    }
+    assert_eq!(ids(&queue.take_in_time(now, 8, ms(100))), [0, 1], "a third would make the first late");
+    assert_eq!(ids(&queue.take_in_time(now, 8, ms(100))), [3, 4], "frame 2 cannot be in time");
+    assert_eq!(ids(&queue.take_in_time(now, 8, ms(100))), [2], "better late than nothing to measure by");
+}
+
+#[test]
 fn a_full_queue_takes_from_the_greediest() {
     let now = Instant::now();
     let mut queue = Queue::new(limits(3, 4));
@@ -284,5 +296,22 @@ proptest! {
             flood(&mut queue);
         }
         prop_assert!(served_before <= others, "{served_before} frames of {others} other cameras came first");
+    }
+
+    /// All of a batch are in time, unless it is one frame that could not be.
+    #[test]
+    fn what_is_taken_in_time_is_in_time(
+        deadlines in prop::collection::vec((0..6_u64, 1..3_000_u64), 1..40), max in 1..40usize, each in 1..500_u64
+    ) {
+        let (now, ms) = (Instant::now(), Duration::from_millis);
+        let mut queue = Queue::new(limits(40, 64));
+        for (id, (camera, deadline)) in (0..).zip(&deadlines) {
+            queue.push(now, frame(*camera, id, id, now + ms(*deadline)));
+        }
+        let batch = queue.take_in_time(now, max, ms(each));
+        let done = now + ms(each) * u32::try_from(batch.len()).unwrap();
+        let in_time = batch.iter().all(|entry| entry.deadline >= done);
+        prop_assert!(!batch.is_empty() && batch.len() <= max && (in_time || batch.len() == 1));
+        prop_assert_eq!(batch.len() + queue.len(), deadlines.len());
     }
 }

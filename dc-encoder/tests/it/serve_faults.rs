@@ -10,7 +10,7 @@ use protocol::FrameReplyMsg;
 use quinn::Endpoint;
 use shared::tls::{Identity, client_config};
 
-use crate::serve_support::{Agent, Fake, PATIENCE, Pki, World, soon};
+use crate::serve_support::{Agent, Fake, PATIENCE, Pki, World, hello, soon, start};
 
 /// The first packets of this many clients: what they would send to any server.
 async fn first_packets(pki: &Pki, count: usize) -> Vec<Vec<u8>> {
@@ -139,4 +139,31 @@ async fn a_clock_that_jumps_within_the_certificates_time_breaks_nothing() {
         // The client's clock is another one: both certificates are valid by either.
         answered(&mut world.agent(&format!("camera-{serial}"), serial).await).await;
     }
+}
+
+/// The first server's runtime ends with all in it, as when a process is killed: nobody says goodbye.
+#[test]
+fn agents_of_a_server_that_was_killed_are_told_by_its_next_life() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    let world = first.block_on(async { World::start(Fake::new(), |_| {}) });
+    let World { pki, server, address } = world;
+    let identity = pki.camera("gate", 10);
+    let mut agent = second.block_on(Agent::admitted(&identity, address, hello("gate")));
+    second.block_on(answered(&mut agent));
+    drop(server);
+    first.shutdown_timeout(PATIENCE);
+    second.block_on(async {
+        let _again = start(&pki, Fake::new(), |config| config.listen = address).unwrap();
+        // Anything sent is answered with a reset, which may come before this is written to its end.
+        if let Ok((mut send, _recv)) = agent.connection.open_bi().await {
+            let _ = send.write_all(&[1]).await;
+        }
+        let error = soon(agent.connection.closed()).await;
+        assert_eq!(error, quinn::ConnectionError::Reset, "and not the silence, which takes ten seconds");
+        answered(&mut Agent::admitted(&identity, address, hello("gate")).await).await;
+    });
 }
