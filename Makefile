@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load soak-load bench-patches check-tensorboard cuda-kernels fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-tensorboard cuda-kernels fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,11 @@ bench-network: packages-needed ## QUIC against TCP over a link with a round trip
 bench-load: packages-needed ## 1 to 1000 cameras on one server: latency, memory, throughput, overhead; ONLY=table,memory SECONDS=20
 	cargo build --release --locked -p dc-encoder
 	@ONLY=$(call quote,$(ONLY)) SECONDS=$(call quote,$(SECONDS)) cargo bench --locked -p tests --bench load
+
+bench-grpc: packages-needed ## seed-80m beside the same model behind a gRPC server in Python; PYTHON=, else .venv is made; SECONDS=15
+	cargo build --release --locked -p dc-encoder
+	@PYTHON=$$(sh tests/peers/setup.sh torch onnxruntime onnx onnxscript grpcio pillow) && export PYTHON && \
+		ONLY=grpc SECONDS=$(call quote,$(SECONDS)) cargo bench --locked -p tests --bench load
 
 soak-load: packages-needed ## ten minutes of more than the server can do, cameras come and go: flat memory; SECONDS=600
 	cargo build --release --locked -p dc-encoder

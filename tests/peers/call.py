@@ -1,7 +1,8 @@
 """The client of serve.py: calls it with JPEGs, so many at a time, and prints what that took.
 
-Arguments: the port, and a folder of JPEGs. Each line of standard input is a request, `{"in_flight": 4, "seconds": 5.0}`;
-each answer is one JSON line: frames a second, and the median and 95th percentile of a call in milliseconds.
+Arguments: the port, and a folder of JPEGs. It says how many frames there are. Then each line of standard input is a
+request, `{"in_flight": 4, "seconds": 5.0}`, and each answer is one JSON line: frames a second, and the median and 95th
+percentile of a call in milliseconds.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ async def main():
     options = [("grpc.max_receive_message_length", 8 << 20)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{sys.argv[1]}", options=options) as channel:
         call = channel.unary_unary("/fth.Encoder/Embed")
+        print(json.dumps({"frames": len(jpegs)}), flush=True)
         for line in iter(sys.stdin.readline, ""):
             request = json.loads(line)
             begin = time.perf_counter()

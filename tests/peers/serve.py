@@ -1,8 +1,8 @@
-"""A peer of `make bench-load`: the same encoder behind a gRPC server in Python, made as well as one can there.
+"""The peer of `make bench-grpc`: the same encoder behind a gRPC server in Python, made as well as one can there.
 
 grpc.aio, JPEGs decoded in threads (Pillow lets go of the interpreter), batches formed while the model is busy and never
 waited for, one thread for ONNX Runtime. The service is one unary call, `/fth.Encoder/Embed`: JPEG in, the embedding as
-f32 out. The first argument is one JSON object: the shape (see tests/benches/load), `threads` and `max_batch`; it prints
+f32 out. The first argument is one JSON object: the shape (see tests/benches/load/grpc.rs), `threads` and `max_batch`; it prints
 `{"version": ..., "port": ...}` and serves until standard input ends.
 """
 

@@ -31,8 +31,12 @@ fn report() -> HeadReport {
     }
 }
 
-/// Every variant about heads, by name.
+/// Every variant about heads and the ledger, by name.
 pub(crate) fn all() -> Vec<(&'static str, Any)> {
+    [heads(), ledger()].concat()
+}
+
+fn heads() -> Vec<(&'static str, Any)> {
     let wanted = Wanted { assignment: vec![1, 2, 3], share: 250 };
     let body = Body { id: BodyId(release(0x40).0), len: 9000 };
     let found = FetchReplyMsg::Found { total: 20_000, signature: vec![4, 5], body, offset: 300 };
@@ -64,30 +68,6 @@ pub(crate) fn all() -> Vec<(&'static str, Any)> {
         before: Moments::default(),
     };
     let line = AuditEntry { by: "ada".into(), what: "key ring version 2".into(), at_us: -1 };
-    let edge = EdgeWork { frames: 3, head_flops: 70_000, picture_flops: 1 << 40, cpu_us: 20_000 };
-    let account = CameraAccount {
-        camera: "plaza-1".into(),
-        frames: 300,
-        flops: 1 << 40,
-        busy_us: 251,
-        joules: 1.5,
-        received: 65_536,
-        sent: 9,
-        edge,
-    };
-    let camera_box = BoxModel { name: "pi".into(), cores: 4, extra_watts: 3.2, gflops: 48.0 };
-    let site = Site {
-        name: "hall 3".into(),
-        for_ms: 251,
-        model: "demo".into(),
-        frame_flops: 1 << 31,
-        power: "rapl".into(),
-        metered: true,
-        idle_joules: 0.5,
-        grid_gco2_per_kwh: Some(350.0),
-        camera_box,
-    };
-    let ledger = OperatorRequestMsg::Ledger { cameras: "plaza-*".into() };
     let operated = OperatorReplyMsg::Refused { code: OperatorCode::Conflict, message: "no".into() };
     let refused = FetchReplyMsg::Refused { code: FetchCode::Offset, message: "no".into() };
     let status = OperatorRequestMsg::Status { channel: "a@b".into(), cameras: "plaza-*".into() };
@@ -112,6 +92,35 @@ pub(crate) fn all() -> Vec<(&'static str, Any)> {
         ("history", Any::Operated(OperatorReplyMsg::History(entry))),
         ("camera-head", Any::Operated(OperatorReplyMsg::Head(head))),
         ("audit-line", Any::Operated(OperatorReplyMsg::Audit(line))),
+    ]
+}
+
+fn ledger() -> Vec<(&'static str, Any)> {
+    let edge = EdgeWork { frames: 3, head_flops: 70_000, picture_flops: 1 << 40, cpu_us: 20_000 };
+    let account = CameraAccount {
+        camera: "plaza-1".into(),
+        frames: 300,
+        flops: 1 << 40,
+        busy_us: 251,
+        joules: 1.5,
+        received: 65_536,
+        sent: 9,
+        edge,
+    };
+    let camera_box = BoxModel { name: "pi".into(), cores: 4, extra_watts: 3.2, gflops: 48.0 };
+    let site = Site {
+        name: "hall 3".into(),
+        for_ms: 251,
+        model: "demo".into(),
+        frame_flops: 1 << 31,
+        power: "rapl".into(),
+        metered: true,
+        idle_joules: 0.5,
+        grid_gco2_per_kwh: Some(350.0),
+        camera_box,
+    };
+    let ledger = OperatorRequestMsg::Ledger { cameras: "plaza-*".into() };
+    vec![
         ("work", Any::Agent(AgentToEncoderMsg::Work(edge))),
         ("ledger", Any::Operator(ledger)),
         ("site", Any::Operated(OperatorReplyMsg::Site(site))),

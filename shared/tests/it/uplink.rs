@@ -1,7 +1,7 @@
 //! The uplink transformation: what is sent, to the byte.
 
-use shared::image::{Chroma, JpegError, Limits, jpeg};
-use shared::uplink::{ParseError, Uplink};
+use shared::image::{Chroma, JpegError, Limits, jpeg, jpeg_flops};
+use shared::uplink::{ParseError, Prepared, Uplink};
 
 use crate::picture::{digest, scene};
 
@@ -108,11 +108,15 @@ fn a_large_frame_is_made_to_fit_and_keeps_its_shape() {
 fn from_pixels_and_from_jpeg_agree() {
     let original = jpeg::encode(&scene(1200, 700), 90, Chroma::C444);
     let decoded = jpeg::decode(&original, &LIMITS).unwrap();
+    let compressed = Uplink::default().apply_jpeg(original, &LIMITS).unwrap();
+    let raw = Uplink::default().apply_rgb(&decoded);
     assert_eq!(
-        Uplink::default().apply_jpeg(original, &LIMITS).unwrap(),
-        Uplink::default().apply_rgb(&decoded),
+        Prepared { flops: raw.flops, ..compressed.clone() },
+        raw,
         "a camera that compresses and one that does not meet the same transformation"
     );
+    let decoding = jpeg_flops(1200 * 700, Chroma::C444);
+    assert_eq!(compressed.flops - raw.flops, decoding, "what it costs the box is not the same");
 }
 
 /// A pin that changes is a new version of the id: `v2`.

@@ -9,6 +9,7 @@
 //! memory      a thousand cameras at rest
 //! saturation  a null encoder and as many frames as it takes
 //! back        a server killed and started again under load
+//! grpc        seed-80m beside a gRPC server in Python (only when asked for: `make bench-grpc`)
 //! soak        ten minutes of more than the demo model can do (only when asked for: `make soak-load`)
 //! ```
 //! Prints `goal=… measured=… met|missed`; fails only when something could not be measured. `ONLY=part,part`,
@@ -18,6 +19,7 @@
 mod back;
 mod cameras;
 mod frames;
+mod grpc;
 mod memory;
 mod null;
 mod overhead;
@@ -47,7 +49,9 @@ impl Wanted {
     }
 
     fn part(&self, name: &str) -> bool {
-        self.only.as_ref().map_or(name != "soak", |only| only.iter().any(|part| part == name))
+        self.only
+            .as_ref()
+            .map_or(!matches!(name, "soak" | "grpc"), |only| only.iter().any(|part| part == name))
     }
 
     /// How long a measurement lasts that takes `usual` seconds unless something else is asked for.
@@ -81,6 +85,9 @@ fn main() -> anyhow::Result<()> {
         }
         if wanted.part("throughput") {
             throughput::run(wanted.time(40)).await?;
+        }
+        if wanted.part("grpc") {
+            grpc::run(wanted.time(15)).await?;
         }
         if wanted.part("soak") {
             soak::run(wanted.time(600)).await?;

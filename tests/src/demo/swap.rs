@@ -96,13 +96,17 @@ pub(super) struct Reign {
     pub(super) last: u64,
 }
 
-/// Who answered which frames. The agent writes frames in order.
+/// Who answered which frames. A frame takes its heads when it begins its way, and its lines are written when it ends it:
+/// releases follow one another by number, not by line.
 ///
 /// # Errors
 /// A frame between the first and the last answer that has none, or two.
 pub(super) fn reigns(lines: &[Line]) -> anyhow::Result<Vec<Reign>> {
     let mut reigns: Vec<Reign> = Vec::new();
-    for line in lines.iter().filter(|line| line.is_answer() && line.unit.as_deref() == Some(UNIT)) {
+    let counted = lines.iter().filter(|line| line.is_answer() && line.unit.as_deref() == Some(UNIT));
+    let mut counted: Vec<&Line> = counted.collect();
+    counted.sort_by_key(|line| line.seq);
+    for line in counted {
         let release = line.release.clone().unwrap_or_default();
         if let Some(before) = reigns.last()
             && let Some(skipped) = missing(lines, before.last, line.seq)
@@ -149,6 +153,8 @@ mod tests {
         assert_eq!(reigns(&lines).unwrap(), [reign("a", 3, 4), reign("b", 6, 7)]);
         let skipped = reigns(&[line(3, "a"), line(5, "b")]).unwrap_err().to_string();
         assert!(skipped.contains("frame 4"), "{skipped}");
+        let overtaken = [line(3, "a"), line(6, "b"), dropped(5), line(4, "a")];
+        assert_eq!(reigns(&overtaken).unwrap(), [reign("a", 3, 4), reign("b", 6, 6)]);
         let twice = reigns(&[line(3, "a"), line(3, "b")]).unwrap_err().to_string();
         assert!(twice.contains("frame 3"), "{twice}");
     }
