@@ -11,22 +11,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::limits::{MAX_FRAME_HEADER_BYTES, MAX_REPLY_BYTES};
-use protocol::{Answer, DropReason, FrameHeader, FrameReplyMsg, RejectCode, ServerTimings, close};
+use protocol::{DropReason, FrameHeader, FrameReplyMsg, RejectCode, close};
 use quinn::{RecvStream, SendStream, VarInt};
-use shared::embedding::{EmbeddingError, to_wire};
-use shared::patches::Choice;
 use shared::wire::{WireError, expect_end, expect_msg, read_exact_limited, write_msg};
 use tokio::io::AsyncRead;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::error::Elapsed;
 use tokio::time::{timeout, timeout_at};
 
+use super::Context;
+use super::claim::Claim;
 use super::devices::Place;
 use super::memory::Picture;
 use super::rates::Over;
-use super::{Context, unix_us};
-use crate::backend::Encoded;
-use crate::batch::{CameraKey, Frame, Outcome, Rejection, Ticket, Timings};
+use super::reply::dropped;
+use crate::batch::CameraKey;
 use crate::ledger::Account;
 use crate::serve::metrics::WITHDRAWN;
 
@@ -38,18 +36,18 @@ pub(super) struct Malformed(pub(super) String);
 #[derive(Debug)]
 pub(super) struct Shared {
     context: Arc<Context>,
-    camera: CameraKey,
+    pub(super) camera: CameraKey,
     /// The camera's name.
     name: String,
     /// What its frames and bytes are put on.
     pub(super) account: Arc<Account>,
     /// Frames between their header and their reply.
-    in_flight: Arc<Semaphore>,
+    pub(super) in_flight: Arc<Semaphore>,
     place: Place,
     /// A limit was exceeded before: said once.
     was_over: AtomicBool,
     /// What is known of the camera's picture.
-    picture: Picture,
+    pub(super) picture: Picture,
     tally: Tally,
 }
 
@@ -72,7 +70,7 @@ impl Shared {
     }
 
     /// A place among all sessions' frames, if the camera and all together are within their rates.
-    fn admit(&self, header: &FrameHeader, now: Instant) -> Result<OwnedSemaphorePermit, Over> {
+    pub(super) fn admit(&self, header: &FrameHeader, now: Instant) -> Result<OwnedSemaphorePermit, Over> {
         let admitted = Arc::clone(&self.context.in_flight).try_acquire_owned().map_err(|_| Over::InFlight);
         let admitted = admitted.and_then(|permit| self.place.admit(header.jpeg_len, now).map(|()| permit));
         admitted.inspect_err(|over| {
@@ -254,238 +252,9 @@ pub(super) async fn read_header(
     }
 }
 
-/// A frame that may come: its places in flight, and memory for its JPEG.
-pub(super) struct Claim {
-    header: FrameHeader,
-    patches: Option<Choice>,
-    started: Instant,
-    /// When the header arrived, by the wall clock, microseconds.
-    arrived_us: u64,
-    /// Among the session's frames, and among all sessions'.
-    places: [OwnedSemaphorePermit; 2],
-    memory: OwnedSemaphorePermit,
-}
-
-impl Claim {
-    /// Both are bounds on memory; an agent within its limits gets the first at once.
-    pub(super) async fn new(
-        header: FrameHeader,
-        shared: &Shared,
-        by: tokio::time::Instant,
-    ) -> Result<Self, FrameReplyMsg> {
-        let (context, started, arrived_us) = (&shared.context, Instant::now(), unix_us());
-        if let Some(reply) = refuse(&header, context) {
-            return Err(reply);
-        }
-        let patches = shared
-            .picture
-            .chosen(&header)
-            .map_err(|Rejection { code, message }| FrameReplyMsg::rejected(header.seq, code, &message))?;
-        let overloaded = || dropped(header.seq, DropReason::Overloaded, started);
-        let admitted = shared.admit(&header, started).map_err(|_| overloaded())?;
-        let place = timeout_at(by, Arc::clone(&shared.in_flight).acquire_owned()).await;
-        let Ok(Ok(place)) = place else { return Err(overloaded()) };
-        let memory = timeout_at(by, reserve(context, header.jpeg_len)).await;
-        let Ok(Some(memory)) = memory else { return Err(overloaded()) };
-        Ok(Self { header, patches, started, arrived_us, places: [place, admitted], memory })
-    }
-
-    /// The frame, with what was read as its JPEG.
-    pub(super) fn filled(
-        self,
-        body: Result<Result<Vec<u8>, WireError>, Elapsed>,
-        shared: &Shared,
-    ) -> Result<Received, Ending> {
-        let Self { header, patches, started, arrived_us, places, memory } = self;
-        let context = &shared.context;
-        let jpeg = match body {
-            Ok(Ok(jpeg)) => jpeg,
-            Ok(Err(error)) if error.is_malformed() => return Err(cut_short(&header, &error).into()),
-            Ok(Err(_)) => return Err(Ending::Withdrawn),
-            Err(_) => return Err(too_slow(&header, context.timeouts.receive).into()),
-        };
-        let receive = started.elapsed();
-        context.metrics.jpeg(jpeg.len());
-        let deadline = started + useful_for(&header, context.timeouts.frame);
-        let frame = Frame {
-            camera: shared.camera,
-            seq: header.seq,
-            jpeg,
-            patches,
-            tokens: header.tokens.is_some(),
-            deadline,
-            account: Arc::clone(&shared.account),
-            memory: Some(memory),
-        };
-        Ok(Received { header, frame, deadline, received: (arrived_us, receive), _places: places })
-    }
-}
-
-/// A frame that is all here.
-pub(super) struct Received {
-    header: FrameHeader,
-    frame: Frame,
-    deadline: Instant,
-    /// When the header arrived, and from then to the last byte.
-    received: (u64, Duration),
-    _places: [OwnedSemaphorePermit; 2],
-}
-
-impl Received {
-    /// What comes of it.
-    pub(super) async fn encoded(self, shared: &Shared) -> FrameReplyMsg {
-        let context = &shared.context;
-        let outcome = settle(context.pipeline.submit(self.frame), self.deadline, context).await;
-        reply(&self.header, self.received, outcome, shared)
-    }
-
-    /// It came after the server began to drain.
-    pub(super) fn too_late(self) -> FrameReplyMsg {
-        dropped(self.header.seq, DropReason::Draining, Instant::now())
-    }
-}
-
-/// What the header alone rules out, before anything is read or allocated.
-fn refuse(header: &FrameHeader, context: &Context) -> Option<FrameReplyMsg> {
-    let FrameHeader { seq, jpeg_len, .. } = *header;
-    let max = context.welcome.limits.max_frame_bytes;
-    if jpeg_len > max {
-        let why =
-            format!("the frame is {jpeg_len} bytes, the limit is {max}; lower its size or JPEG quality");
-        return Some(FrameReplyMsg::rejected(seq, RejectCode::TooLarge, &why));
-    }
-    if header.tokens.is_some() && context.welcome.grid.is_none() {
-        let why = "this encoder gives no latent tokens; use heads on the embedding";
-        return Some(FrameReplyMsg::rejected(seq, RejectCode::TokensUnavailable, why));
-    }
-    None
-}
-
-/// Memory for the JPEG, out of what all sessions share.
-async fn reserve(context: &Context, bytes: u32) -> Option<OwnedSemaphorePermit> {
-    Arc::clone(&context.memory).acquire_many_owned(bytes.div_ceil(1024)).await.ok()
-}
-
 async fn read_body(recv: &mut RecvStream, len: u32) -> Result<Vec<u8>, WireError> {
     let limit = usize::try_from(len).unwrap_or(usize::MAX);
     let jpeg = read_exact_limited(recv, len.into(), limit).await?;
     expect_end(recv).await?;
     Ok(jpeg)
-}
-
-fn cut_short(header: &FrameHeader, error: &WireError) -> FrameReplyMsg {
-    let code = match error {
-        WireError::Truncated { .. } | WireError::Ended => RejectCode::Truncated,
-        _ => RejectCode::Malformed,
-    };
-    let why = format!("the header announced {} bytes: {error}", header.jpeg_len);
-    FrameReplyMsg::rejected(header.seq, code, &why)
-}
-
-fn too_slow(header: &FrameHeader, within: Duration) -> FrameReplyMsg {
-    let why = format!(
-        "the {} bytes of the frame did not arrive within {}; send smaller frames or fewer",
-        header.jpeg_len,
-        humantime::format_duration(within)
-    );
-    FrameReplyMsg::rejected(header.seq, RejectCode::Truncated, &why)
-}
-
-/// How long after its header the frame is worth encoding: what the agent says, and never longer than `longest`.
-fn useful_for(header: &FrameHeader, longest: Duration) -> Duration {
-    match header.deadline_ms {
-        0 => longest,
-        ms => Duration::from_millis(ms.into()).min(longest),
-    }
-}
-
-/// Waits for the outcome. The queues are looked at only when the device or a decoder is free: an expired frame
-/// is told so in time by its own session.
-async fn settle(mut ticket: Ticket, deadline: Instant, context: &Context) -> Outcome {
-    if let Ok(outcome) = timeout_at(deadline.into(), ticket.outcome()).await {
-        return outcome;
-    }
-    context.pipeline.expire(Instant::now());
-    ticket.outcome().await
-}
-
-fn reply(
-    header: &FrameHeader,
-    received: (u64, Duration),
-    outcome: Outcome,
-    shared: &Shared,
-) -> FrameReplyMsg {
-    let seq = header.seq;
-    match outcome {
-        Outcome::Encoded { encoded, batch, timings } => {
-            answered(header, &encoded, (batch, on_wire(received, timings)), &shared.context)
-        }
-        Outcome::Partial { tokens, choice, batch, timings } => {
-            let spent = (batch, on_wire(received, timings));
-            match shared.picture.embedded(seq, &choice, &tokens) {
-                Some(encoded) => answered(header, &encoded, spent, &shared.context),
-                None => {
-                    let why = "this encoder has no memory for patches";
-                    FrameReplyMsg::rejected(seq, RejectCode::PatchesUnavailable, why)
-                }
-            }
-        }
-        Outcome::Dropped(reason, timings) => {
-            FrameReplyMsg::Dropped { seq, reason, timings: on_wire(received, timings) }
-        }
-        Outcome::Rejected(Rejection { code, message }) => FrameReplyMsg::rejected(seq, code, &message),
-    }
-}
-
-fn answered(
-    header: &FrameHeader,
-    encoded: &Encoded,
-    (batch, timings): (usize, ServerTimings),
-    context: &Context,
-) -> FrameReplyMsg {
-    let (seq, batch) = (header.seq, u16::try_from(batch).unwrap_or(u16::MAX));
-    to_answer(header, encoded, context).map_or_else(
-        |error| {
-            let why = format!("the embedding cannot travel as asked: {error}");
-            FrameReplyMsg::rejected(seq, RejectCode::Internal, &why)
-        },
-        |(embedding, tokens)| FrameReplyMsg::Answer(Answer { seq, timings, batch, embedding, tokens }),
-    )
-}
-
-type Tensors = (protocol::WireTensor, Option<protocol::WireTensor>);
-
-fn to_answer(header: &FrameHeader, encoded: &Encoded, context: &Context) -> Result<Tensors, EmbeddingError> {
-    let welcome = &context.welcome;
-    let embedding = to_wire(&encoded.embedding, 1, welcome.embed_dim, header.embedding)?;
-    let tokens = match (&encoded.tokens, header.tokens, welcome.grid) {
-        (Some(tokens), Some(encoding), Some(grid)) => {
-            let rows = u32::try_from(grid.tokens()).unwrap_or(u32::MAX);
-            Some(to_wire(tokens, rows, grid.dim, encoding)?)
-        }
-        _ => None,
-    };
-    Ok((embedding, tokens))
-}
-
-fn dropped(seq: u64, reason: DropReason, started: Instant) -> FrameReplyMsg {
-    FrameReplyMsg::Dropped {
-        seq,
-        reason,
-        timings: on_wire((unix_us(), started.elapsed()), Timings::default()),
-    }
-}
-
-fn on_wire(
-    (arrived_us, receive): (u64, Duration),
-    Timings { queue, decode, encode }: Timings,
-) -> ServerTimings {
-    let us = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-    ServerTimings {
-        receive_us: us(receive),
-        queue_us: us(queue),
-        decode_us: us(decode),
-        encode_us: us(encode),
-        arrived_us,
-    }
 }

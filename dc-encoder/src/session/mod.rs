@@ -32,6 +32,7 @@ use crate::serve::config::Timeouts;
 use crate::serve::metrics::Metrics;
 
 pub mod admit;
+mod claim;
 mod control;
 mod devices;
 mod fetch;
@@ -42,6 +43,7 @@ mod memory;
 mod operator;
 mod quic;
 pub mod rates;
+mod reply;
 mod stream;
 pub(crate) mod tcp;
 mod transport;

@@ -26,8 +26,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
 
+use super::claim::{Claim, Received};
 use super::control::Session;
-use super::frame::{self, Claim, Ending, Malformed, Received};
+use super::frame::{self, Ending, Malformed};
 use super::live::Newcomer;
 use super::stream::read_kind;
 use super::transport::{Peer, Step, Transport};
