@@ -186,14 +186,14 @@ impl Keeper {
         }
         match ended {
             Ended::Stopped(control) => {
-                farewell(control).await;
+                farewell(control, &self.options.work).await;
                 return false;
             }
             Ended::Left(failure, control) => {
                 tracing::warn!("{failure}: moving on");
                 self.publish.send_replace(State::Down(failure.words.as_str().into()));
                 self.candidates.left(index, failure, Instant::now());
-                tokio::spawn(drain(session, control));
+                tokio::spawn(drain(session, control, Arc::clone(&self.options.work)));
             }
             Ended::Lost(failure) => {
                 self.publish.send_replace(State::Down(failure.words.as_str().into()));
@@ -336,20 +336,22 @@ fn broken(session: &Session, message: Result<Option<EncoderToAgentMsg>, WireErro
 }
 
 /// Lets frames in flight finish at an encoder that goes away.
-async fn drain(session: Session, control: Control) {
+async fn drain(session: Session, control: Control, work: Arc<Work>) {
     tokio::select! {
         _ = timeout(DRAIN_WITHIN, session.drained()) => {}
         () = session.closed() => {}
     }
-    farewell(control).await;
+    farewell(control, &work).await;
     session.end(close::OK, "the agent moved on to another encoder");
 }
 
-async fn farewell(mut control: Control) {
+/// What was computed since the last ping, and goodbye.
+async fn farewell(mut control: Control, work: &Work) {
+    let work = AgentToEncoderMsg::Work(work.so_far());
     let goodbye = AgentToEncoderMsg::Goodbye(Goodbye::new(GoodbyeReason::Shutdown, ""));
     // The connection may be gone already, and then nobody needs the farewell. Closing it at once would throw that away.
     let _ = timeout(FAREWELL_WITHIN, async {
-        if control.say(&goodbye).await.is_ok() {
+        if control.say(&work).await.is_ok() && control.say(&goodbye).await.is_ok() {
             control.finish().await;
         }
     })

@@ -5,6 +5,7 @@ mod agent;
 mod demo;
 mod evaluate;
 mod faults;
+mod ledger;
 mod live;
 mod load;
 mod main_job;
