@@ -13,11 +13,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tests::answers::quantile;
 use tests::goals::goal;
-use tests::process;
 
 use crate::cameras::{Cameras, Offer};
 use crate::frames;
-use crate::servers::{Encoder, Server};
+use crate::servers::{self, Encoder, Server};
 
 const THREADS: usize = 2;
 const BATCH: usize = 8;
@@ -39,9 +38,7 @@ struct Side {
 
 pub(crate) async fn run(time: Duration) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let model = dir.path().join("seed-80m");
-    let shown = model.display().to_string();
-    process::run("dc-encoder", ["model", "init", "--preset", "seed-80m", "--seed", "1", "--out", &shown])?;
+    let model = servers::seed_80m(dir.path())?;
     let jpegs = frames::usual(BATCH as u32);
     for (index, jpeg) in jpegs.iter().enumerate() {
         std::fs::write(dir.path().join(format!("{index}.jpg")), jpeg)?;

@@ -1,13 +1,13 @@
 //! Servers as processes of their own, so that memory and processor time are theirs alone.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use fixtures::{ALWAYS, Authority, Leaf};
 use tempfile::TempDir;
-use tests::process::Running;
+use tests::process::{self, Running};
 use tests::setup::demo_model;
 
 use crate::null;
@@ -30,6 +30,14 @@ impl Encoder {
     pub(crate) fn demo() -> Self {
         Self::Model(demo_model(), Vec::new())
     }
+}
+
+/// Makes the seed's encoder, with random weights, in a folder of this one.
+pub(crate) fn seed_80m(dir: &Path) -> anyhow::Result<PathBuf> {
+    let model = dir.join("seed-80m");
+    let shown = model.display().to_string();
+    process::run("dc-encoder", ["model", "init", "--preset", "seed-80m", "--seed", "1", "--out", &shown])?;
+    Ok(model)
 }
 
 /// A running server with an authority of its own.
@@ -70,7 +78,7 @@ fn spawn(
 ) -> anyhow::Result<(Running, SocketAddr)> {
     let ready = dir.path().join("ready");
     let _ = std::fs::remove_file(&ready);
-    let shown = |path: &std::path::Path| path.display().to_string();
+    let shown = |path: &Path| path.display().to_string();
     let (pki, listen, ready_file) = (shown(authority.dir()), listen.to_string(), shown(&ready));
     let log = dir.path().join("server.log");
     let mut process = match encoder {

@@ -10,11 +10,10 @@ use dc_encoder::decode;
 use shared::image::{Limits, Rgb};
 use tests::answers::quantile;
 use tests::goals::goal;
-use tests::process;
 
 use crate::cameras::{Cameras, Offer};
 use crate::frames::{self, Jpegs};
-use crate::servers::{Encoder, Server};
+use crate::servers::{self, Encoder, Server};
 
 /// Frames in a batch on both sides.
 const BATCH: usize = 8;
@@ -28,9 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(time: Duration) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let model = dir.path().join("seed-80m");
-    let shown = model.display().to_string();
-    process::run("dc-encoder", ["model", "init", "--preset", "seed-80m", "--seed", "1", "--out", &shown])?;
+    let model = servers::seed_80m(dir.path())?;
     let jpegs = frames::usual(BATCH as u32);
     let batch = format!("queue.max_batch={BATCH}");
     let args = ["--set", &batch, "--precision", "bf16"].map(str::to_owned).to_vec();

@@ -1,45 +1,21 @@
 //! A server whose encoder takes no time, and a frame of a given size.
 
+#[path = "../common/stand_in.rs"]
+mod stand_in;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::time::Duration;
 
-use dc_encoder::backend::{Backend, BackendError, BackendInfo, Encoded};
 use dc_encoder::serve::{Config, Server, ServerHandle};
 use fixtures::{ALWAYS, Authority, Leaf};
-use protocol::SpaceId;
 use shared::image::{Chroma, Rgb, jpeg};
+use stand_in::StandIn;
 use tests::netns::FAR;
 
 /// Values of an embedding: as many as the models give.
 const DIM: usize = 512;
 pub(crate) const CAMERA: &str = "plaza-1";
-
-struct AtOnce;
-
-impl Backend for AtOnce {
-    fn info(&self) -> BackendInfo {
-        BackendInfo {
-            device: "none".into(),
-            path: "stand-in".into(),
-            reason: String::new(),
-            model: "stand-in".into(),
-            note: "random weights".into(),
-            space: SpaceId([7; 32]),
-            embed_dim: DIM,
-            grid: (0, 0, 0),
-            cells: 1,
-            input: (16, 32),
-            patches: None,
-            max_batch: 8,
-            flops: 1000,
-        }
-    }
-
-    fn encode(&mut self, batch: &[Arc<Rgb>], _: bool) -> Result<Vec<Encoded>, BackendError> {
-        Ok(batch.iter().map(|_| Encoded { embedding: vec![0.0; DIM], tokens: None }).collect())
-    }
-}
 
 /// Certificates for both ends.
 pub(crate) struct Site {
@@ -67,7 +43,8 @@ impl Site {
             pki: Some(self.authority.dir().to_owned()),
             ..Config::default()
         };
-        Ok(Server::start(&config, Box::new(AtOnce))?)
+        let at_once = StandIn { dim: DIM, input: (16, 32), max_batch: 8, encode: Duration::ZERO };
+        Ok(Server::start(&config, Box::new(at_once))?)
     }
 }
 

@@ -1,56 +1,25 @@
 //! A server with a registry, an operator, and heads that can be told apart by their answers.
 
+#[path = "../common/stand_in.rs"]
+mod stand_in;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dc_encoder::backend::{Backend, BackendError, BackendInfo, Encoded};
 use dc_encoder::keys::KeyFolder;
 use dc_encoder::operate::order::Publication;
 use dc_encoder::operate::{Client, Desk};
 use dc_encoder::serve::{Config, Server, ServerHandle};
 use fixtures::{ALWAYS, Authority, Leaf, linear, manifest};
-use protocol::SpaceId;
-use shared::image::Rgb;
 use shared::release::{Assignment, Channel, KeyRole, ReleaseId, Share, digest, sign_head};
+use stand_in::{SPACE, StandIn};
 use tempfile::TempDir;
 
 /// Values of the stand-in's embedding: a linear head on them is 20 kB.
 const DIM: usize = 1200;
-const SPACE: SpaceId = SpaceId([7; 32]);
 pub(crate) const NAME: &str = "people-count";
-
-/// Answers every frame with the same embedding, after a while.
-struct StandIn {
-    encode: Duration,
-}
-
-impl Backend for StandIn {
-    fn info(&self) -> BackendInfo {
-        BackendInfo {
-            device: "none".into(),
-            path: "stand-in".into(),
-            reason: String::new(),
-            model: "stand-in".into(),
-            note: "random weights".into(),
-            space: SPACE,
-            embed_dim: DIM,
-            grid: (0, 0, 0),
-            cells: 1,
-            input: (16, 32),
-            patches: None,
-            max_batch: 1,
-            flops: 1000,
-        }
-    }
-
-    fn encode(&mut self, batch: &[Arc<Rgb>], _: bool) -> Result<Vec<Encoded>, BackendError> {
-        std::thread::sleep(self.encode);
-        Ok(batch.iter().map(|_| Encoded { embedding: vec![0.0; DIM], tokens: None }).collect())
-    }
-}
 
 pub(crate) struct Shop {
     pub(crate) server: ServerHandle,
@@ -74,7 +43,8 @@ impl Shop {
             release_root: Some(dir.path().join("keys/root.pub")),
             ..Config::default()
         };
-        let server = Server::start(&config, Box::new(StandIn { encode }))?;
+        let server =
+            Server::start(&config, Box::new(StandIn { dim: DIM, input: (16, 32), max_batch: 1, encode }))?;
         let operator = authority.issue(&Leaf::operator("ann", 250, ALWAYS));
         let desk = Desk::Remote(Client::connect(&server.local_addr().to_string(), &operator).await?);
         desk.bring_ring(&keys).await?;
