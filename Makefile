@@ -2,9 +2,12 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
+# All programs in one go: cargo unites features over what it is asked for, so building one alone compiles its crates again.
+BUILD := cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
+BENCH := cargo bench --locked -p dc-encoder -p edge-agent -p tests --bench
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-tensorboard cuda-kernels fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,14 +16,14 @@ packages-needed:
 	@sh cross/debian-packages.sh
 
 demo: packages-needed ## an encoder server and an agent over QUIC on loopback, live answers; SOURCE=URI for your own footage
-	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
+	$(BUILD)
 	@SOURCE='$(subst ','\'',$(SOURCE))' $(BIN)/demo
 
 # Twenty-four plazas, none of them the one that make demo watches (seed 7); the last ones are held out.
 DEMO_SEEDS := $(shell seq 101 124)
 DEMO_OUT = $(or $(OUT),demo-model-out)
 demo-model: packages-needed ## pretrains dc-encoder/models/demo again, from footage of synthetic plazas; STEPS=1000 OUT=DIR
-	cargo build --release --locked -p dc-encoder -p tests --bins
+	$(BUILD)
 	@for seed in $(DEMO_SEEDS); do \
 		$(BIN)/plaza --out $(call quote,$(DEMO_OUT))/footage/$$seed --seed $$seed --frames 50 >/dev/null || exit 1; done
 	@cd $(call quote,$(DEMO_OUT))/footage && find . -name '*.jpg' | LC_ALL=C sort > frames.txt
@@ -30,7 +33,7 @@ demo-model: packages-needed ## pretrains dc-encoder/models/demo again, from foot
 		--frames $(call quote,$(DEMO_OUT))/footage/frames.txt --precision f16 --out $(call quote,$(DEMO_OUT))/model
 
 eval: packages-needed ## what few labels are worth on DATA=DIR (labels, split.toml, frames); BUDGET=30m PRESET=demo, or MODEL=DIR; OUT=DIR
-	cargo build --release --locked -p dc-encoder
+	$(BUILD)
 	@$(BIN)/dc-encoder evaluate --data $(call quote,$(DATA)) --out $(call quote,$(or $(OUT),eval-out)) \
 		$(if $(MODEL),--model $(call quote,$(MODEL))) \
 		--budget $(call quote,$(or $(BUDGET),30m)) --preset $(call quote,$(or $(PRESET),demo))
@@ -48,62 +51,70 @@ lint: packages-needed ## formatting and clippy, warnings denied
 
 size: packages-needed ## the agent's stripped size, dependencies and idle memory, against their goals
 	cargo build --profile agent --locked -p edge-agent
-	cargo build --release --locked -p dc-encoder -p tests --bins
+	$(BUILD)
 	@$(BIN)/agent-size --agent $(CARGO_TARGET_DIR)/agent/edge-agent
 
 soak: packages-needed ## five minutes of live HLS with the stream server stopped and started: nothing lost, flat memory
-	cargo build --release --locked -p dc-encoder -p edge-agent -p tests --bins
+	$(BUILD)
 	@$(BIN)/soak
 
 parity: packages-needed ## every backend and precision of this machine against the reference, flipped answers of heads too; MODEL=DIR
-	@MODEL=$(call quote,$(if $(MODEL),$(abspath $(MODEL)))) cargo bench --locked -p tests --bench parity
+	@MODEL=$(call quote,$(if $(MODEL),$(abspath $(MODEL)))) $(BENCH) parity
 
 bench-encoder: packages-needed ## frames a second beside ONNX Runtime's and PyTorch's, Nyström's time and error; PYTHON=, else .venv is made
 	@PYTHON=$$(sh tests/peers/setup.sh torch onnxruntime onnx onnxscript) && export PYTHON && \
-		cargo bench --locked -p dc-encoder --bench encoder
+		$(BENCH) encoder
 
 bench-train: packages-needed ## training steps a second beside PyTorch's; PYTHON=one with torch, else .venv is made
 	@PYTHON=$$(sh tests/peers/setup.sh torch) && export PYTHON && \
-		cargo bench --locked -p dc-encoder --bench train
+		$(BENCH) train
 
 # Steps so that each shape's training takes as many operations as the first one's: 3.44, 12.3, 15.0 and 87.3 GFLOP a frame.
 SHAPES := 576x960-p48:141 576x960-p24:39 1056x1920-p48:32 1080x1920-p24:6
 bench-shapes: packages-needed ## patch size against frame size on DATA=DIR: one small encoder, as many operations of training each
-	cargo build --release --locked -p dc-encoder
+	$(BUILD)
 	@for shape in $(SHAPES); do echo "== $$shape steps"; \
 		$(BIN)/dc-encoder evaluate --data $(call quote,$(DATA)) --preset dc-encoder/benches/shapes/$${shape%:*}.json \
 			--steps $${shape#*:} --labels 100,300 --out $(call quote,$(or $(OUT),eval-out))/$${shape%:*} || exit 1; done
 
 bench-heads: packages-needed ## 1 to 1000 heads on one embedding: time and memory a head, time to load them
-	@cargo bench --locked -p tests --bench heads
+	@$(BENCH) heads
 
 bench-patches: packages-needed ## bytes, work and head error on DATA=DIR when only some patches are sent; MODEL=DIR, POLICIES="changed(4,30) …"
 	@DATA=$(call quote,$(abspath $(DATA))) MODEL=$(call quote,$(if $(MODEL),$(abspath $(MODEL)))) POLICIES=$(call quote,$(POLICIES)) \
-		cargo bench --locked -p tests --bench patches
+		$(BENCH) patches
 
 bench-swap: packages-needed ## from publishing a head to its first answer, and what swaps cost frames; SWAPS=10000
-	cargo build --release --locked -p edge-agent
-	@SWAPS=$(or $(SWAPS),10000) cargo bench --locked -p tests --bench swap
+	$(BUILD)
+	@SWAPS=$(or $(SWAPS),10000) $(BENCH) swap
 
-bench-network: packages-needed ## QUIC against TCP over a link with a round trip and losses, half an hour; SECONDS=15 a cell, ONLY=goal or ONLY=20ms,1%
-	@SECONDS=$(or $(SECONDS),15) ONLY=$(call quote,$(ONLY)) cargo bench --locked -p tests --bench network
+bench-network: packages-needed ## QUIC against TCP over a link with a round trip and losses, half an hour; SECONDS=15 a cell, ONLY=goal or ONLY=20ms,1%, SEED=1
+	@SECONDS=$(or $(SECONDS),15) ONLY=$(call quote,$(ONLY)) SEED=$(call quote,$(SEED)) $(BENCH) network
 
 bench-load: packages-needed ## 1 to 1000 cameras on one server: latency, memory, throughput, overhead; ONLY=table,memory SECONDS=20
-	cargo build --release --locked -p dc-encoder
-	@ONLY=$(call quote,$(ONLY)) SECONDS=$(call quote,$(SECONDS)) cargo bench --locked -p tests --bench load
+	$(BUILD)
+	@ONLY=$(call quote,$(ONLY)) SECONDS=$(call quote,$(SECONDS)) $(BENCH) load
 
 bench-grpc: packages-needed ## seed-80m beside the same model behind a gRPC server in Python; PYTHON=, else .venv is made; SECONDS=15
-	cargo build --release --locked -p dc-encoder
+	$(BUILD)
 	@PYTHON=$$(sh tests/peers/setup.sh torch onnxruntime onnx onnxscript grpcio pillow) && export PYTHON && \
-		ONLY=grpc SECONDS=$(call quote,$(SECONDS)) cargo bench --locked -p tests --bench load
+		ONLY=grpc SECONDS=$(call quote,$(SECONDS)) $(BENCH) load
 
 soak-load: packages-needed ## ten minutes of more than the server can do, cameras come and go: flat memory; SECONDS=600
-	cargo build --release --locked -p dc-encoder
-	@ONLY=soak SECONDS=$(call quote,$(SECONDS)) cargo bench --locked -p tests --bench load
+	$(BUILD)
+	@ONLY=soak SECONDS=$(call quote,$(SECONDS)) $(BENCH) load
+
+check-metrics: packages-needed ## both programs' metrics, through Prometheus' linter; PROMTOOL=, else Debian's is unpacked into .promtool
+	@PROMTOOL=$$(PROMTOOL=$(call quote,$(PROMTOOL)) sh cross/promtool.sh) && export PROMTOOL && \
+	if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --workspace --locked --run-ignored only -E 'test(promtool)'; \
+	else \
+		cargo test --workspace --locked -- --ignored promtool; \
+	fi
 
 CHECKED = $(CARGO_TARGET_DIR)/check-tensorboard
 check-tensorboard: packages-needed ## a short pretraining run's event files, read by TensorBoard and its server; PYTHON=one with it, else .venv is made
-	cargo build --release --locked -p dc-encoder -p tests --bins
+	$(BUILD)
 	@rm -rf $(call quote,$(CHECKED))
 	@$(BIN)/plaza --out $(call quote,$(CHECKED)) --frames 40 >/dev/null
 	@$(BIN)/dc-encoder pretrain --frames $(call quote,$(CHECKED))/frames --preset demo --batch 4 --steps 40 --out $(call quote,$(CHECKED))/model

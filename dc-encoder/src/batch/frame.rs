@@ -22,6 +22,8 @@ use crate::ledger::Account;
 pub struct Frame {
     /// Whose it is.
     pub camera: CameraKey,
+    /// How many of its frames make a turn.
+    pub weight: u16,
     /// The camera's sequence number.
     pub seq: u64,
     /// The bytes as received.

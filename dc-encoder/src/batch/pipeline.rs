@@ -97,9 +97,9 @@ impl Pipeline {
         let now = Instant::now();
         let (reply, outcome) = oneshot::channel();
         let id = FrameId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let Frame { camera, seq, jpeg, patches, tokens, deadline, account, memory } = frame;
+        let Frame { camera, weight, seq, jpeg, patches, tokens, deadline, account, memory } = frame;
         let item = Waiting { jpeg, patches, tokens, account, submitted: now, reply, _memory: memory };
-        let entry = Entry { camera, id, seq, deadline, item };
+        let entry = Entry { camera, id, seq, weight, deadline, item };
         let mut state = self.lock();
         match state.phase.clone() {
             Phase::Open => {
@@ -200,7 +200,7 @@ impl Pipeline {
     /// began.
     pub fn decoded(&self, entry: Entry<Waiting>, started: Instant, result: Result<Rgb, Rejection>) {
         let now = Instant::now();
-        let Entry { camera, id, seq, deadline, item } = entry;
+        let Entry { camera, id, seq, weight, deadline, item } = entry;
         let Waiting { patches, tokens, account, submitted, reply, .. } = item;
         let timings = Timings {
             queue: started.saturating_duration_since(submitted),
@@ -217,7 +217,7 @@ impl Pipeline {
             (Ok(rgb), Phase::Open) => {
                 let rgb = Arc::new(rgb);
                 let item = Ready { rgb, patches, tokens, account, since: now, timings, reply };
-                let dropped = state.ready.push(now, Entry { camera, id, seq, deadline, item });
+                let dropped = state.ready.push(now, Entry { camera, id, seq, weight, deadline, item });
                 dropped.into_iter().for_each(|dropped| drop_ready(dropped, now));
             }
             (Ok(_), phase) => settle(reply, ended(&phase, timings)),

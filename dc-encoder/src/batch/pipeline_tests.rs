@@ -7,6 +7,7 @@ const FOREVER: Duration = Duration::from_secs(3600);
 fn frame(camera: u64, seq: u64, useful_for: Duration) -> Frame {
     Frame {
         camera: CameraKey(camera),
+        weight: 1,
         seq,
         jpeg: vec![0; 4],
         patches: None,

@@ -7,10 +7,11 @@
 //!            └─► superseded, expired, overloaded, cancelled: returned to the caller, never lost
 //! ```
 //! - **Newest wins**: a camera holds at most `per_camera` frames; beyond that its oldest leaves.
-//! - **Fair**: cameras take turns; a frame of a camera that had none waiting is served within one turn of
-//!   every other camera that is waiting, however many frames those send.
+//! - **Fair**: cameras take turns, of as many frames as their weight says (weighted round robin, one unless set); a frame
+//!   of a camera that had none waiting is served within one turn of every other camera that is waiting, however many frames
+//!   those send. A weight is a priority under which nobody starves.
 //! - **In time**: a batch is no larger than lets all its frames be answered before their deadlines.
-//! - **Bounded**: at most `total` frames. When full, the camera with the most frames gives one up.
+//! - **Bounded**: at most `total` frames. When full, the camera with the most frames for its weight gives one up.
 //! - **Every frame leaves once**: taken, dropped with a reason, or cancelled.
 
 use std::collections::{HashMap, VecDeque};
@@ -44,6 +45,8 @@ pub struct Entry<T> {
     pub id: FrameId,
     /// The camera's sequence number: the greater, the newer.
     pub seq: u64,
+    /// Frames of its camera in one turn; zero counts as one.
+    pub weight: u16,
     /// From here on nobody wants the answer.
     pub deadline: Instant,
     /// What travels with the frame (its bytes, its reply channel).
@@ -62,12 +65,14 @@ pub struct Dropped<T> {
 /// Frames waiting for one stage.
 ///
 /// Invariants: no camera in `waiting` is empty; `turns` holds each camera in `waiting` once; `len` is the
-/// number of all frames.
+/// number of all frames; `had` is less than the first camera's weight.
 #[derive(Debug)]
 pub struct Queue<T> {
     limits: Limits,
     waiting: HashMap<CameraKey, VecDeque<Entry<T>>>,
     turns: VecDeque<CameraKey>,
+    /// Frames that the first camera has had of its turn.
+    had: u16,
     len: usize,
 }
 
@@ -75,7 +80,7 @@ impl<T> Queue<T> {
     /// An empty queue. Limits of zero count as one: a queue that can hold nothing serves nobody.
     pub fn new(limits: Limits) -> Self {
         let limits = Limits { per_camera: limits.per_camera.max(1), total: limits.total.max(1) };
-        Self { limits, waiting: HashMap::new(), turns: VecDeque::new(), len: 0 }
+        Self { limits, waiting: HashMap::new(), turns: VecDeque::new(), had: 0, len: 0 }
     }
 
     /// Number of waiting frames.
@@ -132,22 +137,31 @@ impl<T> Queue<T> {
             if earliest.is_some_and(|deadline| deadline < done) {
                 break;
             }
-            let Some(camera) = self.turns.pop_front() else { break };
-            let Some(frames) = self.waiting.get_mut(&camera) else { continue };
+            let Some(&camera) = self.turns.front() else { break };
+            let Some(frames) = self.waiting.get_mut(&camera) else { break };
             let fresh = frames.iter().position(|entry| entry.deadline > done);
-            match fresh.and_then(|index| frames.remove(index)) {
+            let weight = match fresh.and_then(|index| frames.remove(index)) {
                 Some(entry) => {
+                    let weight = entry.weight;
                     earliest = Some(earliest.map_or(entry.deadline, |earliest| earliest.min(entry.deadline)));
                     taken.push(entry);
                     self.len -= 1;
+                    self.had += 1;
                     passed_over = 0;
+                    weight
                 }
-                None => passed_over += 1,
-            }
+                None => {
+                    passed_over += 1;
+                    0
+                }
+            };
             if frames.is_empty() {
                 self.waiting.remove(&camera);
-            } else {
-                self.turns.push_back(camera);
+                self.turns.pop_front();
+                self.had = 0;
+            } else if self.had >= weight {
+                self.turns.rotate_left(1);
+                self.had = 0;
             }
         }
         if taken.is_empty() && !each.is_zero() {
@@ -200,17 +214,25 @@ impl<T> Queue<T> {
         vec![Dropped { entry, reason }]
     }
 
-    /// The camera with the most frames; `newcomer` when it has as many, so that nobody with fewer pays.
+    /// The camera with the most frames for its weight; `newcomer` when it has as many, so that nobody with fewer pays.
     fn longest(&self, newcomer: CameraKey) -> CameraKey {
-        let count = |camera: &CameraKey| self.waiting.get(camera).map_or(0, VecDeque::len);
-        let longest = self.turns.iter().copied().max_by_key(|camera| (count(camera), *camera == newcomer));
+        let load = |camera: &CameraKey| {
+            let frames = self.waiting.get(camera);
+            let weight = frames.and_then(VecDeque::back).map_or(1, |newest| newest.weight.max(1));
+            (frames.map_or(0, VecDeque::len), usize::from(weight))
+        };
+        let longest = self.turns.iter().copied().max_by(|a, b| {
+            let ((frames, weight), (others, their_weight)) = (load(a), load(b));
+            let more = (frames * their_weight).cmp(&(others * weight));
+            more.then((*a == newcomer).cmp(&(*b == newcomer)))
+        });
         longest.unwrap_or(newcomer)
     }
 
     fn forget_if_empty(&mut self, camera: CameraKey) {
         if self.waiting.get(&camera).is_some_and(VecDeque::is_empty) {
             self.waiting.remove(&camera);
-            self.turns.retain(|&turn| turn != camera);
+            self.keep_turns(|turn| turn != camera);
         }
     }
 
@@ -222,9 +244,20 @@ impl<T> Queue<T> {
             *frames = staying;
         }
         self.waiting.retain(|_, frames| !frames.is_empty());
-        self.turns.retain(|camera| self.waiting.contains_key(camera));
+        let waiting = std::mem::take(&mut self.waiting);
+        self.keep_turns(|camera| waiting.contains_key(&camera));
+        self.waiting = waiting;
         self.len -= gone.len();
         gone
+    }
+
+    /// The turns of those cameras alone. Who comes first then has had nothing of its own yet.
+    fn keep_turns(&mut self, stays: impl Fn(CameraKey) -> bool) {
+        let first = self.turns.front().copied();
+        self.turns.retain(|&camera| stays(camera));
+        if self.turns.front().copied() != first {
+            self.had = 0;
+        }
     }
 }
 

@@ -12,7 +12,11 @@ fn limits(per_camera: usize, total: usize) -> Limits {
 }
 
 fn frame(camera: u64, id: u64, seq: u64, deadline: Instant) -> Entry<()> {
-    Entry { camera: CameraKey(camera), id: FrameId(id), seq, deadline, item: () }
+    weighted(camera, 1, id, seq, deadline)
+}
+
+fn weighted(camera: u64, weight: u16, id: u64, seq: u64, deadline: Instant) -> Entry<()> {
+    Entry { camera: CameraKey(camera), id: FrameId(id), seq, weight, deadline, item: () }
 }
 
 fn ids<T>(entries: &[Entry<T>]) -> Vec<u64> {
@@ -53,6 +57,35 @@ fn cameras_take_turns_across_batches() {
     assert_eq!(ids(&queue.take(now, 2)), [0, 4]);
     assert_eq!(ids(&queue.take(now, 2)), [5, 1]);
     assert_eq!(ids(&queue.take(now, 9)), [2, 3]);
+}
+
+#[test]
+fn a_turn_is_as_long_as_the_cameras_weight_also_across_batches() {
+    let now = Instant::now();
+    let mut queue = Queue::new(limits(8, 32));
+    for id in 0..7 {
+        queue.push(now, weighted(1, 3, id, id, now + FOREVER));
+        queue.push(now, weighted(2, 1, 100 + id, id, now + FOREVER));
+    }
+    assert_eq!(ids(&queue.take(now, 2)), [0, 1]);
+    assert_eq!(ids(&queue.take(now, 3)), [2, 100, 3]);
+    assert!(queue.cancel(CameraKey(1), FrameId(4)).is_some(), "a cancelled frame is not part of the turn");
+    assert_eq!(ids(&queue.take(now, 3)), [5, 6, 101], "a turn ends where nothing waits");
+    assert_eq!(ids(&queue.take(now, 9)), [102, 103, 104, 105, 106]);
+}
+
+#[test]
+fn a_full_queue_takes_from_who_has_most_for_its_weight() {
+    let now = Instant::now();
+    let mut queue = Queue::new(limits(8, 6));
+    for id in 0..4 {
+        queue.push(now, weighted(1, 4, id, id, now + FOREVER));
+    }
+    for id in 10..12 {
+        queue.push(now, weighted(2, 1, id, id, now + FOREVER));
+    }
+    let dropped = queue.push(now, weighted(3, 1, 20, 0, now + FOREVER));
+    assert_eq!((dropped[0].entry.id, dropped[0].reason), (FrameId(10), DropReason::Overloaded));
 }
 
 #[test]
@@ -254,6 +287,7 @@ proptest! {
             prop_assert_eq!(queue.cameras(), seen.cameras().len());
             prop_assert!(queue.len() <= total);
             prop_assert_eq!(queue.turns.len(), queue.cameras(), "one turn a camera: memory follows the frames");
+            prop_assert_eq!(queue.had, 0, "a turn of one frame is over with it");
             for camera in seen.cameras() {
                 prop_assert!(seen.of(camera).count() <= per_camera);
             }
@@ -264,26 +298,26 @@ proptest! {
         prop_assert!(seen.waiting.is_empty());
     }
 
-    /// The bound in numbers: once its first frame waits, a camera is served within as many frames as there
-    /// are cameras waiting, whatever the others push meanwhile and however small the batches are.
+    /// The bound in numbers: once its first frame waits, a camera is served within one turn of all others, whatever those
+    /// push meanwhile and however small the batches are.
     #[test]
     fn a_camera_waits_at_most_one_turn_of_the_others(
-        others in 1..6u64, burst in 1..8u64, max in 1..4usize, depth in 1..4usize
+        weights in prop::collection::vec(1..5u16, 1..6), burst in 1..8u64, max in 1..4usize, depth in 1..4usize
     ) {
         let now = Instant::now();
         let mut queue = Queue::new(limits(depth, 64));
         let mut id = 0;
         let mut flood = |queue: &mut Queue<()>| {
-            for camera in 1..=others {
+            for (camera, weight) in (1..).zip(&weights) {
                 for _ in 0..burst {
                     id += 1;
-                    queue.push(now, frame(camera, id, id, now + FOREVER));
+                    queue.push(now, weighted(camera, *weight, id, id, now + FOREVER));
                 }
             }
         };
         flood(&mut queue);
         queue.push(now, frame(0, 1_000_000, 0, now + FOREVER));
-        let mut served_before = 0;
+        let mut served_before = 0_u16;
         'serving: loop {
             let batch = queue.take(now, max);
             prop_assert!(!batch.is_empty());
@@ -295,7 +329,8 @@ proptest! {
             }
             flood(&mut queue);
         }
-        prop_assert!(served_before <= others, "{served_before} frames of {others} other cameras came first");
+        let turns: u16 = weights.iter().sum();
+        prop_assert!(served_before <= turns, "{served_before} frames came before, of {weights:?} a turn");
     }
 
     /// All of a batch are in time, unless it is one frame that could not be.
@@ -313,5 +348,30 @@ proptest! {
         let in_time = batch.iter().all(|entry| entry.deadline >= done);
         prop_assert!(!batch.is_empty() && batch.len() <= max && (in_time || batch.len() == 1));
         prop_assert_eq!(batch.len() + queue.len(), deadlines.len());
+    }
+
+    /// Cameras that always have frames waiting get what their weights say, to within one turn.
+    #[test]
+    fn service_is_shared_by_weight(
+        weights in prop::collection::vec(1..5u16, 2..5), max in 1..5usize, batches in 1..60usize
+    ) {
+        let now = Instant::now();
+        let mut queue = Queue::new(limits(8, 64));
+        let (mut id, mut served) = (0, vec![0_i64; weights.len()]);
+        for _ in 0..batches {
+            for (camera, weight) in (0..).zip(&weights) {
+                for _ in 0..8 {
+                    id += 1;
+                    queue.push(now, weighted(camera, *weight, id, id, now + FOREVER));
+                }
+            }
+            for entry in queue.take(now, max) {
+                served[entry.camera.0 as usize] += 1;
+            }
+        }
+        let rounds = |camera: usize| served[camera] as f64 / f64::from(weights[camera]);
+        for camera in 1..weights.len() {
+            prop_assert!((rounds(camera) - rounds(0)).abs() <= 1.0, "{served:?} for {weights:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! A TOML file, where keys that do not exist are errors; command-line flags and `FTH_…` variables on top
 //! (see [`crate::cli::serve`]).
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -148,11 +149,13 @@ pub struct Queue {
     pub max_batch: usize,
     /// Decode workers; 0: one per core.
     pub decode_threads: usize,
+    /// Cameras that come before others: this many frames in a turn, 1 to 100, where the others have one. Nobody starves.
+    pub weights: BTreeMap<String, u16>,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { per_camera: 4, total: 1024, max_batch: 32, decode_threads: 0 }
+        Self { per_camera: 4, total: 1024, max_batch: 32, decode_threads: 0, weights: BTreeMap::new() }
     }
 }
 
@@ -251,6 +254,11 @@ impl Config {
         ensure((1..=most).contains(&bytes), "limits.max_frame_bytes", max_frame_bytes, &range)?;
         let enough = format!("must be at least limits.max_frame_bytes, {max_frame_bytes}");
         ensure(frame_memory.as_u64() >= bytes, "limits.frame_memory", frame_memory, &enough)?;
+        let weights = self.queue.weights.iter();
+        if let Some((camera, weight)) = weights.into_iter().find(|(_, weight)| !(1..=100).contains(*weight)) {
+            let why = format!("the weight of {camera} must be between 1 and 100");
+            ensure(false, "queue.weights", weight, &why)?;
+        }
         self.energy.validate()?;
         self.timeouts.validate()
     }
@@ -321,6 +329,8 @@ mod tests {
         assert_eq!(config.limits.per_camera, rate);
         assert_eq!(config.max_frame_bytes(), 1 << 20);
         assert_eq!(config.timeouts.drain, Duration::from_secs(90));
+        let config = parse("[queue.weights]\nplaza-1 = 4").unwrap();
+        assert_eq!(config.queue.weights.get("plaza-1"), Some(&4));
     }
 
     #[test]
@@ -341,5 +351,6 @@ mod tests {
         assert_eq!(invalid(|c| c.limits.frame_memory = ByteSize::kib(1)), "limits.frame_memory");
         assert_eq!(invalid(|c| c.timeouts.keep_alive = c.timeouts.idle), "timeouts.keep_alive");
         assert_eq!(invalid(|c| c.timeouts.receive = Duration::ZERO), "timeouts.receive");
+        assert_eq!(invalid(|c| c.queue.weights = [("gate".to_owned(), 101)].into()), "queue.weights");
     }
 }

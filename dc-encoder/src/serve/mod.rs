@@ -112,6 +112,7 @@ impl Server {
             )),
             handshakes: Handshakes::default(),
             devices: Devices::new(&config.limits, config.max_frame_bytes(), Instant::now()),
+            weights: config.queue.weights.clone(),
             live: Live::new(config.limits.max_sessions, config.timeouts.silence),
             registrar: registrar.clone(),
             revocations: tls.revocations().clone(),

@@ -74,6 +74,7 @@ impl Claim {
         let deadline = started + useful_for(&header, context.timeouts.frame);
         let frame = Frame {
             camera: shared.camera,
+            weight: shared.weight,
             seq: header.seq,
             jpeg,
             patches,

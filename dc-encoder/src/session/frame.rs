@@ -37,6 +37,8 @@ pub(super) struct Malformed(pub(super) String);
 pub(super) struct Shared {
     context: Arc<Context>,
     pub(super) camera: CameraKey,
+    /// How many of its frames make a turn.
+    pub(super) weight: u16,
     /// The camera's name.
     name: String,
     /// What its frames and bytes are put on.
@@ -63,10 +65,11 @@ struct Tally {
 impl Shared {
     pub(super) fn new(context: Arc<Context>, camera: CameraKey, name: &str, place: Place) -> Self {
         let in_flight = Arc::new(Semaphore::new(context.welcome.limits.max_in_flight.into()));
+        let weight = context.weights.get(name).copied().unwrap_or(1);
         let (name, was_over) = (name.to_owned(), AtomicBool::new(false));
         let (account, picture) = (context.ledger.account(&name), Picture::new(&context.backend));
         let tally = Tally::default();
-        Self { context, camera, name, account, in_flight, place, was_over, picture, tally }
+        Self { context, camera, weight, name, account, in_flight, place, was_over, picture, tally }
     }
 
     /// A place among all sessions' frames, if the camera and all together are within their rates.

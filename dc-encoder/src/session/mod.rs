@@ -12,6 +12,7 @@
 //! States: greeting → serving → (draining: running frames are answered, new ones dropped) → closed with one of
 //! the codes in [`protocol::close`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -67,6 +68,8 @@ pub(crate) struct Context {
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) handshakes: Handshakes,
     pub(crate) devices: Devices,
+    /// Frames in a turn of the queue, of cameras that have more than one.
+    pub(crate) weights: BTreeMap<String, u16>,
     pub(crate) live: Live,
     /// What cameras should run. `None`: this server has no registry.
     pub(crate) registrar: Option<Arc<Registrar>>,

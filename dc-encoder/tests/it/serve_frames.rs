@@ -232,6 +232,27 @@ async fn the_newest_frame_wins_while_the_device_is_busy() {
 }
 
 #[tokio::test]
+async fn a_camera_with_a_weight_has_longer_turns() {
+    let (fake, mut gate) = Fake::gated();
+    let world = World::start(fake, |config| config.queue.weights = [("plaza".to_owned(), 2)].into());
+    let (mut plaza, mut other) = (world.agent("plaza", 10).await, world.agent("gate", 11).await);
+    let mut replies = vec![other.grey(10).await];
+    gate.entered().await;
+    for (ready, level) in (1..).zip([20, 30]) {
+        replies.push(plaza.grey(level).await);
+        until(|| world.server.counts().ready == ready).await;
+    }
+    replies.push(other.grey(40).await);
+    until(|| world.server.counts().ready == 3).await;
+    gate.order(Do::Encode);
+    assert_near(&gate.entered().await, &[20, 30, 40]);
+    gate.order(Do::Encode);
+    for mut reply in replies {
+        answer(reply.reply().await);
+    }
+}
+
+#[tokio::test]
 async fn a_frame_whose_deadline_passes_in_the_queue_is_told_so_while_the_device_is_busy() {
     let (fake, mut gate) = Fake::gated();
     let world = World::start(fake, |_| {});

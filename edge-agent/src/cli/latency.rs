@@ -19,7 +19,7 @@ Examples:
   At ten frames a second, each counted from when it was due, with numbers and a picture:
     edge-agent latency --config agent.toml --source frames/ --rate 10 --json latency.json --svg latency.svg
 
-  Over QUIC and then over TCP, from an encoder that serves both (dc-encoder serve --tcp ADDR):
+  Over QUIC and TCP in turns, from an encoder that serves both (dc-encoder serve --tcp ADDR):
     edge-agent latency --config agent.toml --source frames/ --rate 10 --compare-tcp
 
   What a running camera gets, for a minute:
@@ -49,7 +49,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
 
-    /// Measure again over TCP, and print both and their quotient: at this address, or where the encoder is
+    /// Measure over TCP too, in turns, and print both and their quotient: at this address, or where the encoder is
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "", value_parser = compared)]
     compare_tcp: Option<Compared>,
 

@@ -49,8 +49,16 @@ pub(crate) struct Cameras {
 struct Sample {
     /// From when it was due.
     whole: Duration,
+    /// From then until it was there: a timer's doing, a camera has none.
+    timer: Duration,
+    /// From then until its turn came to be sent.
+    turn: Duration,
+    send: Duration,
+    network: Duration,
+    queue: Duration,
     decode: Duration,
     encode: Duration,
+    reply: Duration,
 }
 
 /// What became of the frames of a run.
@@ -156,9 +164,24 @@ impl Outcome {
         self.quantile_ms(q, |sample| sample.whole)
     }
 
-    /// The same without decoding and encoding.
+    /// From when a frame was there, without decoding and encoding.
     pub(crate) fn overhead_ms(&self, q: f64) -> Option<f64> {
-        self.quantile_ms(q, |sample| sample.whole.saturating_sub(sample.decode + sample.encode))
+        self.quantile_ms(q, |sample| {
+            sample.whole.saturating_sub(sample.timer + sample.decode + sample.encode)
+        })
+    }
+
+    /// The medians of what that consists of, ms.
+    pub(crate) fn overhead_stages(&self) -> Option<String> {
+        let stages: [(&str, fn(&Sample) -> Duration); 5] = [
+            ("turn", |sample| sample.turn),
+            ("send", |sample| sample.send),
+            ("network", |sample| sample.network),
+            ("queue", |sample| sample.queue),
+            ("reply", |sample| sample.reply),
+        ];
+        let medians = stages.map(|(name, of)| Some(format!("{name} {:.2}", self.quantile_ms(0.5, of)?)));
+        Some(medians.into_iter().collect::<Option<Vec<_>>>()?.join(", "))
     }
 
     pub(crate) fn answered_a_second(&self) -> f64 {
@@ -207,7 +230,7 @@ impl Camera {
         while due < end {
             sleep_until(due.into()).await;
             let ticket = self.run.ledger.captured();
-            let (frame, next) = (Frame { seq, due }, due + period);
+            let (frame, next) = (Frame { seq, due, there: Instant::now() }, due + period);
             (seq, due) = (seq + 1, next);
             let State::Up(session) = self.state.borrow().clone() else {
                 ticket.dropped(&Dropped::LinkDown(String::new()));
@@ -238,7 +261,8 @@ impl Camera {
                 return;
             }
             let (ticket, run) = (self.run.ledger.captured(), Arc::clone(&self.run));
-            let frame = Frame { seq, due: Instant::now() };
+            let now = Instant::now();
+            let frame = Frame { seq, due: now, there: now };
             under_way.spawn(async move {
                 match run.exchange(&session, frame, permit).await {
                     Ok(()) => ticket.answered(),
@@ -254,13 +278,14 @@ impl Camera {
 struct Frame {
     seq: u64,
     due: Instant,
+    there: Instant,
 }
 
 impl Run {
     async fn exchange(
         &self,
         session: &Session,
-        Frame { seq, due }: Frame,
+        Frame { seq, due, there }: Frame,
         permit: OwnedSemaphorePermit,
     ) -> Result<(), Dropped> {
         let jpeg = &self.jpegs[seq as usize % self.jpegs.len()];
@@ -274,11 +299,13 @@ impl Run {
             embedding: Encoding::F16,
             tokens: false,
         };
-        let Incoming { encoder, .. } = exchange(session, &outgoing).await?;
+        let turn = there.elapsed();
+        let Incoming { send, network, encoder, reply, .. } = exchange(session, &outgoing).await?;
         let whole = due.elapsed();
         drop(permit);
-        let micros = |us: u32| Duration::from_micros(us.into());
-        let sample = Sample { whole, decode: micros(encoder.decode_us), encode: micros(encoder.encode_us) };
+        let [queue, decode, encode] = [encoder.queue_us, encoder.decode_us, encoder.encode_us]
+            .map(|us| Duration::from_micros(us.into()));
+        let sample = Sample { whole, timer: there - due, turn, send, network, queue, decode, encode, reply };
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
         Ok(())
     }

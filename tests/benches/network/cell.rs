@@ -22,9 +22,6 @@ const QUEUE_BYTES: usize = 250_000;
 const WARM_UP: Duration = Duration::from_secs(3);
 /// How often the age is looked at.
 const STEP: Duration = Duration::from_millis(10);
-/// Of all chance, so that each transport meets losses of the same kind.
-const SEED: u64 = 1;
-
 pub(crate) const SETTING: &str = "10 frames a second of 20,000 bytes, embeddings of 512 in f16; 20 Mbit/s with a queue of \
     100 ms, packets lost both ways, each for itself; encoder: a stand-in that takes no time. wins: the newest frame goes \
     first, at most 4 under way, others wait in a place for one, given up after 2 s; all: oldest first, none given up.";
@@ -37,6 +34,8 @@ pub(crate) struct Cell {
     pub(crate) transport: Transport,
     pub(crate) congestion: Congestion,
     pub(crate) newest_wins: bool,
+    /// Of all chance: packets of the same number are lost whatever carries them.
+    pub(crate) seed: u64,
 }
 
 /// Milliseconds at p50, p95 and p99.
@@ -54,7 +53,7 @@ impl Cell {
         "  RTT loss transport  frames  answered   answer p50    p95    p99      age p50    p95    p99  (ms)";
 
     pub(crate) fn row(&self, figures: &Figures) -> String {
-        let Self { round_trip, loss, transport, congestion, newest_wins } = self;
+        let Self { round_trip, loss, transport, congestion, newest_wins, .. } = self;
         let transport = match transport {
             Transport::Quic => format!("QUIC {congestion}"),
             Transport::Tcp => format!("TCP {congestion}"),
@@ -79,7 +78,7 @@ impl Cell {
             queue: QUEUE_BYTES,
             ..Shape::default()
         };
-        let network = Network::start(shape.clone(), shape, SEED)?;
+        let network = Network::start(shape.clone(), shape, self.seed)?;
         let (near, far) = (network.near.runtime()?, network.far.runtime()?);
         let site = Site::new();
         let (identity, cell) = (site.camera(), *self);

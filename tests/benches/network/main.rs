@@ -6,7 +6,7 @@
 //! ```
 //! Agent and server are the real ones, in this process; the encoder behind them is a stand-in that takes no time, so that the
 //! network is all there is. `SECONDS=N` a cell (default 15); `ONLY=20ms,1%` the cells of one link, `ONLY=goal` those of
-//! the goal.
+//! the goal; `SEED=N` loses other packets (default 1).
 //! Prints `goal=… measured=… met|missed`; fails only when something could not be measured.
 #![allow(missing_docs)]
 
@@ -40,6 +40,10 @@ fn main() -> anyhow::Result<()> {
         Ok(text) => text.parse().context("SECONDS is a number")?,
         Err(_) => SECONDS,
     };
+    let seed = match std::env::var("SEED") {
+        Ok(text) if !text.is_empty() => text.parse().context("SEED is a whole number")?,
+        _ => 1,
+    };
     let only = std::env::var("ONLY").unwrap_or_default();
     let within = Duration::from_secs(seconds);
     let bbr = cell::kernel_has("bbr");
@@ -52,19 +56,25 @@ fn main() -> anyhow::Result<()> {
     for round_trip in ROUND_TRIPS {
         for loss in LOSSES {
             if only.is_empty() || only == format!("{round_trip}ms,{}%", loss * 100.0) {
-                for cell in cells(Duration::from_millis(round_trip), loss, bbr) {
+                for cell in cells(Duration::from_millis(round_trip), loss, (bbr, seed)) {
                     println!("{}", cell.row(&cell.measure(within)?));
                 }
             }
         }
     }
-    if only.is_empty() || only == "goal" { goals(within * GOAL_TIMES, bbr) } else { Ok(()) }
+    if only.is_empty() || only == "goal" { goals(within * GOAL_TIMES, (bbr, seed)) } else { Ok(()) }
 }
 
 /// Everything that is compared on one link.
-fn cells(round_trip: Duration, loss: f64, bbr: bool) -> Vec<Cell> {
-    let cell =
-        |transport, congestion, newest_wins| Cell { round_trip, loss, transport, congestion, newest_wins };
+fn cells(round_trip: Duration, loss: f64, (bbr, seed): (bool, u64)) -> Vec<Cell> {
+    let cell = |transport, congestion, newest_wins| Cell {
+        round_trip,
+        loss,
+        transport,
+        congestion,
+        newest_wins,
+        seed,
+    };
     let mut cells = Vec::new();
     for congestion in [Congestion::Cubic, Congestion::Bbr] {
         cells.push(cell(Transport::Quic, congestion, true));
@@ -77,7 +87,7 @@ fn cells(round_trip: Duration, loss: f64, bbr: bool) -> Vec<Cell> {
     cells
 }
 
-fn goals(within: Duration, bbr: bool) -> anyhow::Result<()> {
+fn goals(within: Duration, (bbr, seed): (bool, u64)) -> anyhow::Result<()> {
     println!("for the goal, {} s each", within.as_secs());
     for congestion in
         [Congestion::Cubic, Congestion::Bbr].into_iter().filter(|it| *it == Congestion::Cubic || bbr)
@@ -88,6 +98,7 @@ fn goals(within: Duration, bbr: bool) -> anyhow::Result<()> {
             transport,
             congestion,
             newest_wins: true,
+            seed,
         });
         let [of_quic, of_tcp]: [Figures; 2] = [quic.measure(within)?, tcp.measure(within)?];
         println!("{}\n{}", quic.row(&of_quic), tcp.row(&of_tcp));

@@ -9,6 +9,7 @@ mod ledger;
 mod live;
 mod load;
 mod main_job;
+mod metrics;
 mod network;
 mod swap;
 mod swap_kill;
