@@ -28,9 +28,10 @@ use crate::config::ServerAddr;
 use crate::releases::keeper::{Event, Port};
 use crate::work::Work;
 
-/// Keeps carriers' NAT tables open and measures the round trip.
-const PING_EVERY: Duration = Duration::from_secs(2);
-/// Two pings and their pongs lost: an encoder that is alive answers a ping within milliseconds.
+/// Keeps carriers' NAT tables open and measures the round trip. An encoder that was restarted knows of nobody: a camera that
+/// films rarely learns it from the answer to this.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// Four pings and their pongs lost: an encoder that is alive answers a ping within milliseconds.
 const SILENCE: Duration = Duration::from_secs(5);
 /// A session that lasted this long was a good one; before that, its end counts as one more failure.
 const LASTING: Duration = Duration::from_secs(10);

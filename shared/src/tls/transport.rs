@@ -16,6 +16,10 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// A peer that has said nothing for this long is gone; five probes were lost.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A round trip before one was measured: a first packet without an answer is sent again after three of these. RFC 9002 §6.2.2
+/// suggests 333 ms for paths that nobody knows; encoders are nearer, and one that was restarted is to be found again soon.
+const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(150);
+
 /// How much of one stream may be under way before the receiver reads: a 4K JPEG of good quality, or half of
 /// the largest token grid, crosses without waiting a round trip for credit.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
@@ -26,9 +30,10 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// How much we keep for retransmission: no more than the peer would take.
 const SEND_WINDOW: u64 = CONNECTION_WINDOW as u64;
 
-/// Between two stateless resets: a thousand cameras are told within a second, and strangers' packets are
-/// not worth more.
-pub(super) const RESET_INTERVAL: Duration = Duration::from_millis(1);
+/// Between two stateless resets: a thousand cameras that all speak at once, several packets each, are told within a second
+/// that their server was restarted (with 1 ms it took three), and strangers' packets are worth no more than a few hundredths
+/// of a core.
+pub(super) const RESET_INTERVAL: Duration = Duration::from_micros(200);
 
 /// Connection IDs that nothing can be told from. A server answers unknown ones with a reset, also those
 /// that it gave out before it was started again; usual ones carry a mark of the process that made them.
@@ -65,6 +70,7 @@ pub(super) fn server(max_streams: u32) -> Arc<TransportConfig> {
 /// The agent's side: the encoder opens no streams at all.
 pub fn client_transport(congestion: Congestion) -> Arc<TransportConfig> {
     let mut transport = common(0);
+    transport.initial_rtt(INITIAL_ROUND_TRIP);
     match congestion {
         Congestion::Cubic => transport.congestion_controller_factory(Arc::new(CubicConfig::default())),
         Congestion::Bbr => transport.congestion_controller_factory(Arc::new(BbrConfig::default())),
