@@ -9,7 +9,7 @@ pub enum Precision {
     /// As the weights are: the reference.
     #[default]
     F32,
-    /// Half the memory, and faster where the processor has AVX512-BF16.
+    /// Half the memory, and faster where the processor's AVX512-BF16 is.
     Bf16,
     /// A quarter of the memory; weights rounded by channel, activations by token (AVX512-VNNI).
     Int8,

@@ -151,6 +151,7 @@ impl Encoder {
         match format {
             _ if !isa.avx512() => "no AVX-512: the gemm crate",
             Format::F32 => "AVX-512",
+            Format::Bf16 if isa.bf16_as_f32() => "AVX-512, bf16 as f32",
             Format::Bf16 => "AVX512-BF16",
             Format::Int8 => "AVX512-VNNI",
         }
@@ -241,9 +242,6 @@ fn check(config: &Config, setup: &Setup) -> Result<Format, CpuError> {
     let real = isa.avx512();
     let (format, per) = match precision {
         Precision::F32 => return Ok(Format::F32),
-        Precision::Bf16 if real && !isa.bf16() => {
-            return Err(CpuError::Instructions { precision, instructions: "AVX512-BF16" });
-        }
         Precision::Int8 if real && !isa.vnni() => {
             return Err(CpuError::Instructions { precision, instructions: "AVX512-VNNI" });
         }

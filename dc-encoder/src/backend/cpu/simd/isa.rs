@@ -6,6 +6,7 @@
 pub struct Isa {
     avx512: bool,
     bf16: bool,
+    bf16_as_f32: bool,
     vnni: bool,
 }
 
@@ -17,7 +18,8 @@ impl Isa {
             use std::arch::is_x86_feature_detected as has;
             let avx512 = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
             let (bf16, vnni) = (avx512 && has!("avx512bf16"), avx512 && has!("avx512vnni"));
-            Self { avx512, bf16, vnni }
+            let bf16_as_f32 = avx512 && (!bf16 || super::tile::wider_is_quicker());
+            Self { avx512, bf16, bf16_as_f32, vnni }
         }
         #[cfg(not(target_arch = "x86_64"))]
         Self::portable()
@@ -25,7 +27,7 @@ impl Isa {
 
     /// Plain Rust and the `gemm` crate, on any processor.
     pub const fn portable() -> Self {
-        Self { avx512: false, bf16: false, vnni: false }
+        Self { avx512: false, bf16: false, bf16_as_f32: false, vnni: false }
     }
 
     /// Whether the AVX-512 kernels may run.
@@ -36,6 +38,18 @@ impl Isa {
     /// Whether products of bf16 have an instruction (AVX512-BF16).
     pub fn bf16(self) -> bool {
         self.bf16
+    }
+
+    /// Whether products of bf16 are made as products of f32 (AVX-512): there is no instruction for them, or a slower one.
+    pub fn bf16_as_f32(self) -> bool {
+        self.bf16_as_f32
+    }
+
+    /// The same processor, made to do so or not where it can do both.
+    #[cfg(test)]
+    pub(super) fn with_bf16_as_f32(self, bf16_as_f32: bool) -> Self {
+        let can_choose = self.avx512 && self.bf16;
+        Self { bf16_as_f32: if can_choose { bf16_as_f32 } else { self.bf16_as_f32 }, ..self }
     }
 
     /// Whether products of bytes have an instruction (AVX512-VNNI).
