@@ -17,7 +17,7 @@ pack() {
     if ! deb=$(sh cross/package.sh "$1" "$2"); then failed="$failed $1/$2"; return; fi
     deb=$(echo "$deb" | tail -1)
     echo "$deb"
-    lintian --no-tag-display-limit --fail-on error "$deb" || failed="$failed lintian:$1/$2"
+    lintian --tag-display-limit 0 --allow-root --fail-on error "$deb" || failed="$failed lintian:$1/$2"
     [ "$1" = edge-agent ] || return 0
     goal "edge-agent $2 package" 3000000 "$(stat -c %s "$deb")"
     goal "edge-agent $2 installed" 8000000 "$(dpkg-deb --fsys-tarfile "$deb" | tar -tv | awk '{ n += $3 } END { print n }')"
