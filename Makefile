@@ -7,7 +7,7 @@ BUILD := cargo build --release --locked -p dc-encoder -p edge-agent -p tests --b
 BENCH := cargo bench --locked -p dc-encoder -p edge-agent -p tests --bench
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -123,6 +123,12 @@ check-tensorboard: packages-needed ## a short pretraining run's event files, rea
 cuda-kernels: packages-needed ## the CUDA path's kernels through NVIDIA's compiler; needs no card; NVRTC=DIR, else .nvrtc is made
 	@NVRTC=$$(sh cross/nvrtc.sh) && export LD_LIBRARY_PATH="$$NVRTC$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" && \
 		cargo bench --locked --workspace --profile dev --bench cuda-kernels
+
+agent: packages-needed ## edge-agent for a camera box: TARGET=x86_64, aarch64 or armv7
+	@sh cross/build.sh edge-agent $(call quote,$(or $(TARGET),x86_64))
+
+packages: packages-needed ## .deb and .tar.gz of both programs, reproducible, with lintian and SHA-256 sums; TARGET=one architecture
+	@sh cross/packages.sh $(TARGET)
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
 	cd protocol && mkdir -p fuzz/corpus/decode && \

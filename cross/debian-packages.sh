@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian/Ubuntu packages that building and testing need; prints the command before running it.
-# Does nothing when all are there. Packages and why:
+# Does nothing when all are there. More packages can be named as arguments. Packages and why:
 #   build-essential  C compiler and linker for crates with C parts (ring); tests compile the CUDA kernels for the
 #                    processor with its g++
 #   libclang-dev     bindgen reads the kernel's Video4Linux2 header through it (crate v4l)
@@ -9,7 +9,7 @@
 #                    tests run the encoder's wgpu path on software Vulkan (lavapipe)
 set -eu
 
-packages="build-essential libclang-dev ffmpeg libvulkan1 mesa-vulkan-drivers"
+packages="build-essential libclang-dev ffmpeg libvulkan1 mesa-vulkan-drivers $*"
 missing=""
 for package in $packages; do
     status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)

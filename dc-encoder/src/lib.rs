@@ -1,7 +1,7 @@
 //! The encoder server. Modules in the order a frame passes them:
 //!
 //! ```text
-//! pki ─► session ─► decode ─► batch ─► backend (model) ─► session
+//! pki ─► enroll ─► session ─► decode ─► batch ─► backend (model) ─► session
 //! pretrain ─► calibrate ─► embed ─► heads::train ─► evaluate
 //! keys ─► signed heads ─► operate ─► registry ─► session
 //! ```
@@ -11,7 +11,9 @@ pub mod batch;
 pub mod calibrate;
 pub mod cli;
 pub mod decode;
+pub mod doctor;
 pub mod embed;
+pub mod enroll;
 pub mod evaluate;
 pub mod heads;
 pub mod keys;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod enroll;
 mod latency;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use shared::telemetry;
 
+use crate::capture::cameras;
 use crate::check::{self, Unusable};
 use crate::config::{Config, Settings};
 use crate::releases::local;
@@ -46,6 +48,10 @@ enum Command {
     /// Capture, ask the encoder, answer; until the source ends or Ctrl-C
     #[command(after_help = EXAMPLES)]
     Run(Options),
+    /// Get this box its certificate with a one-time token from `dc-encoder enroll create`
+    Enroll(enroll::Args),
+    /// List this box's cameras with their formats, sizes and rates, and what to write into the configuration
+    Cameras,
     /// Say what is in place, what is not, and what to do about it
     Check(Options),
     /// Measure where frames' time goes: percentiles by stage, and the waterfall of a typical frame
@@ -157,6 +163,12 @@ impl Options {
 /// Wrong flags or a wrong configuration, as for wrong flags in clap.
 const USAGE: u8 = 2;
 
+/// The definition of the command line, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the process's arguments and runs the command.
 pub fn main() -> ExitCode {
     match parse(std::env::args_os()) {
@@ -205,6 +217,16 @@ fn dispatch(command: Command, warning: Option<String>) -> ExitCode {
                 }
             });
         }
+        Command::Cameras => {
+            let found = cameras::find();
+            print(&cameras::report(&found));
+            return if found.iter().any(|(_, camera)| camera.is_ok()) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
+        }
+        Command::Enroll(args) => return enroll::main(args),
         Command::ExampleConfig => {
             print(crate::config::EXAMPLE);
             return ExitCode::SUCCESS;

@@ -8,6 +8,7 @@ pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod enroll;
 pub mod heads;
 pub mod latency;
 pub mod latest;

@@ -27,6 +27,9 @@
 //! each comes after its [`StreamKind`] byte, `Control` or `Frame`, in both directions. Replies come as they are ready and are
 //! known by `seq`. Nothing can be cancelled there, and neither releases nor operators' requests travel.
 //!
+//! A box without a certificate gets one on another address, under [`ALPN_ENROLL`]: one connection, one stream, one
+//! [`EnrollRequestMsg`] and one [`EnrollReplyMsg`].
+//!
 //! Whoever reads goes through [`codec`]: it checks the length against a limit before anything is allocated,
 //! allocates no more than the bytes it was given, refuses trailing bytes, and checks every string, count and
 //! tensor of the message ([`Message::validate`]). The format is pinned by golden bytes in `tests/`.
@@ -49,6 +52,7 @@ pub use message::control::{
     AgentToEncoderMsg, EncoderToAgentMsg, Goodbye, GoodbyeReason, GridShape, Hello, InputSize, Ping, Pong,
     RefuseCode, Refused, SessionLimits, StreamKind, Welcome,
 };
+pub use message::enroll::{EnrollCode, EnrollReplyMsg, EnrollRequestMsg, Grant};
 pub use message::frame::{Answer, DropReason, FrameHeader, FrameReplyMsg, Kept, RejectCode, ServerTimings};
 pub use message::head::{FetchCode, FetchReplyMsg, FetchRequest, HeadReport, Wanted};
 pub use message::ledger::{BoxModel, CameraAccount, EdgeWork, Site};
@@ -66,6 +70,9 @@ pub const ALPN: &[u8] = b"fth/4";
 
 /// The same over TCP.
 pub const ALPN_TCP: &[u8] = b"fth-tcp/4";
+
+/// Enrolment, which has a version of its own: a box that was installed years ago must still get in.
+pub const ALPN_ENROLL: &[u8] = b"fth-enroll/1";
 
 /// The version that [`Hello`] and [`Welcome`] carry. It changes together with [`ALPN`] and [`ALPN_TCP`].
 pub const VERSION: u16 = 4;

@@ -23,6 +23,24 @@ pub const MAX_FETCH_REQUEST_BYTES: usize = 128;
 /// Longest reply to it, in bytes without its length prefix: a signature or a reason, and a few integers.
 pub const MAX_FETCH_REPLY_BYTES: usize = 2 * 1024;
 
+/// Longest certificate or certificate request of enrolment, in bytes of DER: ours have about 600.
+pub const MAX_CERTIFICATE_BYTES: usize = 4 * 1024;
+
+/// Most certificates between a box's own and the authority's, its own included.
+pub const MAX_CHAIN: usize = 3;
+
+/// Longest enrolment token, in bytes: secret, hash, dates, and two names.
+pub const MAX_ENROLL_TOKEN_BYTES: usize = 512;
+
+/// Most encoders a box is told of.
+pub const MAX_ENROLL_SERVERS: usize = 8;
+
+/// Longest enrolment request, in bytes without its length prefix: a token and a certificate request.
+pub const MAX_ENROLL_REQUEST_BYTES: usize = MAX_CERTIFICATE_BYTES + MAX_ENROLL_TOKEN_BYTES + 64;
+
+/// Longest reply to it, in bytes without its length prefix: certificates, a key ring, and some names.
+pub const MAX_ENROLL_REPLY_BYTES: usize = 40 * 1024;
+
 /// Most lines of the audit log in one answer: a few weeks of a busy registry.
 pub const MAX_AUDIT_LINES: u32 = 1000;
 
@@ -118,6 +136,14 @@ pub(crate) fn check_range(field: &'static str, value: u32, min: u32, max: u32) -
 pub(crate) fn check_document(field: &'static str, bytes: &[u8], limit: usize) -> Result<(), CodecError> {
     if bytes.len() > limit {
         return Err(CodecError::TooMany { field, count: bytes.len(), limit });
+    }
+    Ok(())
+}
+
+/// Refuses a list of more than `limit` entries.
+pub(crate) fn check_count(field: &'static str, count: usize, limit: usize) -> Result<(), CodecError> {
+    if count > limit {
+        return Err(CodecError::TooMany { field, count, limit });
     }
     Ok(())
 }

@@ -4,17 +4,20 @@
 //! frames ─► image ─► uplink, patches ══ wire, tls ══► preprocess ─► (encoder) ─► embedding ─► head
 //! head file ─► release (signed) ─► the cameras that should run it
 //! ```
-//! `config`, `telemetry` and `metrics` serve both programs. The encoder, capture and servers do not belong here.
+//! `config`, `telemetry`, `metrics`, `notify` and `report` serve both programs. The encoder, capture and servers do not belong here.
 
 pub mod config;
 pub mod embedding;
+pub mod enroll;
 pub mod frames;
 pub mod head;
 pub mod image;
 pub mod metrics;
+pub mod notify;
 pub mod patches;
 pub mod preprocess;
 pub mod release;
+pub mod report;
 pub mod telemetry;
 pub mod tls;
 pub mod uplink;

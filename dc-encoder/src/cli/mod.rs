@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub mod ablate;
 pub mod compare;
 pub mod embed;
+pub mod enroll;
 pub mod eval;
 pub mod evaluate;
 pub mod head;
@@ -36,11 +37,16 @@ enum Command {
     /// Make certificates: authority, servers, devices; revoke them
     #[command(subcommand)]
     Pki(pki::Command),
+    /// Let camera boxes in: one-time tokens for certificates
+    #[command(subcommand)]
+    Enroll(enroll::Command),
     /// Make the keys that sign heads and assignments; revoke them
     #[command(subcommand)]
     Keys(keys::Command),
     /// Serve embeddings over QUIC
     Serve(serve::Args),
+    /// Say whether this machine is fit to serve with these options, and which command makes it so
+    Doctor(serve::Args),
     /// Show where a running server's operations, bytes and joules went, per camera and head
     Ledger(ledger::Args),
     /// Train an encoder on frames without labels
@@ -56,14 +62,26 @@ enum Command {
     Evaluate(evaluate::Args),
 }
 
+/// The definition of the command line, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Model(command) => model::run(command),
         Command::Pki(command) => pki::run(command),
+        Command::Enroll(command) => enroll::run(command),
         Command::Keys(command) => keys::run(command),
         Command::Serve(args) => serve::run(args),
+        Command::Doctor(args) => match examine(args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Command::Ledger(args) => ledger::run(&args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Reconstruct(args) => pretrain::run_reconstruct(args),
@@ -78,6 +96,13 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `dc-encoder doctor`: `true` if a server would run.
+fn examine(args: serve::Args) -> anyhow::Result<bool> {
+    let config = serve::configure(args)?;
+    config.validate()?;
+    Ok(crate::doctor::examine(&config, &mut std::io::stdout()))
 }
 
 /// The error and its causes in one line. Most of our errors name their cause already: that one is not said twice.

@@ -77,6 +77,9 @@ pub struct RevokeArgs {
     /// Every certificate of this operator
     #[arg(long, group = "selector", value_name = "NAME")]
     operator: Option<String>,
+    /// Also look among the certificates that an enrolling server made: its issued.jsonl
+    #[arg(long, value_name = "FILE")]
+    issued: Option<PathBuf>,
     /// One certificate, by its serial number
     #[arg(long, group = "selector", value_name = "HEX")]
     serial: Option<String>,
@@ -140,7 +143,7 @@ fn revoke(args: RevokeArgs, now: Timestamp, out: &mut dyn Write) -> anyhow::Resu
         (_, _, Some(operator)) => Selector::Operator(operator),
         _ => Selector::Serial(args.serial.unwrap_or_default()),
     };
-    for record in authority.revoke(&selector, now)? {
+    for record in authority.revoke_among(&selector, args.issued.as_deref(), now)? {
         writeln!(out, "revoked {} {}, serial {}", record.role, record.name, record.serial)?;
     }
     let crl = authority.crl_path();

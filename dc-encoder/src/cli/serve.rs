@@ -10,6 +10,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum;
 use serde::Deserialize as _;
 use shared::metrics::Endpoint;
+use shared::notify::Manager;
 use shared::telemetry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -41,6 +42,12 @@ pub struct Args {
     /// Listen on this TCP address besides: for agents behind a network that blocks UDP, and to compare
     #[arg(long, env = "FTH_TCP", value_name = "ADDR")]
     tcp: Option<SocketAddr>,
+    /// Enrol camera boxes here: the folder that `dc-encoder enroll init` made
+    #[arg(long, env = "FTH_ENROLL", value_name = "DIR")]
+    enroll: Option<PathBuf>,
+    /// Address and UDP port where boxes enrol [default: 0.0.0.0:4434]
+    #[arg(long, env = "FTH_ENROLL_LISTEN", value_name = "ADDR")]
+    enroll_listen: Option<SocketAddr>,
     /// auto (cuda:0 if it works, else cpu), cpu, cuda:N, or wgpu:N (any GPU with a Vulkan driver)
     #[arg(long, env = "FTH_DEVICE", value_name = "DEVICE")]
     device: Option<String>,
@@ -120,6 +127,7 @@ async fn serve(config: &Config, backend: Box<dyn Backend>, attention: &str) -> a
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let mut server = Server::start(config, backend)?;
     announce(&info, attention, &server);
+    let _manager = Manager::ready();
     tokio::select! {
         ended = server.ended() => return Ok(ended?),
         name = signals.next() => tracing::info!("{name}: draining; a second signal ends at once"),
@@ -156,6 +164,9 @@ fn announce(info: &BackendInfo, attention: &str, server: &ServerHandle) {
     if let Some(address) = server.tcp_addr() {
         tracing::info!("serving on {address} (TCP)");
     }
+    if let Some(address) = server.enroll_addr() {
+        tracing::info!("camera boxes enrol on {address} (UDP): dc-encoder enroll create --camera NAME");
+    }
 }
 
 struct Signals {
@@ -176,7 +187,8 @@ impl Signals {
     }
 }
 
-fn configure(args: Args) -> anyhow::Result<Config> {
+/// Defaults, file, keys, flags.
+pub(super) fn configure(args: Args) -> anyhow::Result<Config> {
     let mut config: Config = match &args.config {
         Some(path) => shared::config::load(path)?,
         None => Config::default(),
@@ -191,6 +203,8 @@ fn configure(args: Args) -> anyhow::Result<Config> {
         release_root,
         listen,
         tcp,
+        enroll,
+        enroll_listen,
         device,
         backend,
         precision,
@@ -204,6 +218,8 @@ fn configure(args: Args) -> anyhow::Result<Config> {
     config.release_root = release_root.or(config.release_root);
     config.listen = listen.unwrap_or(config.listen);
     config.tcp = tcp.or(config.tcp);
+    config.enroll.dir = enroll.or(config.enroll.dir);
+    config.enroll.listen = enroll_listen.unwrap_or(config.enroll.listen);
     config.device = device.unwrap_or(config.device);
     config.backend = backend.unwrap_or(config.backend);
     config.precision = precision.unwrap_or(config.precision);

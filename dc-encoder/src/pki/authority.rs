@@ -99,6 +99,20 @@ impl Authority {
         &self.dir
     }
 
+    /// Its own certificate.
+    pub fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.ca_pem.as_bytes())
+            .expect("it was parsed when the folder was opened")
+    }
+
+    /// Every certificate it ever made, oldest first.
+    ///
+    /// # Errors
+    /// A journal that cannot be read.
+    pub fn issued(&self) -> Result<Vec<super::record::Record>, PkiError> {
+        self.journal.read()
+    }
+
     /// Its common name.
     pub fn name(&self) -> &str {
         &self.presented.name
@@ -112,7 +126,7 @@ impl Authority {
 
 fn ca_params(name: &str, now: Timestamp) -> CertificateParams {
     let mut params = base_params(name, now, CA_DAYS);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)); // signs devices, never another authority
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)); // signs devices, and enrollers that sign cameras
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
 }

@@ -52,6 +52,13 @@ pub enum PkiError {
         "{0:?} is neither a host name nor an IP address: write --server HOST[,IP…], as agents will connect"
     )]
     Host(String),
+    /// The authority was made before there were enrollers.
+    #[error(
+        "the authority in {} cannot have an enroller: its certificate allows none, because it was made by an \
+         older release. Make a new one with `dc-encoder pki init`, and give every box and server a certificate of it",
+        .0.display()
+    )]
+    NoEnrollers(PathBuf),
     /// An authority name that does not fit into a certificate.
     #[error("authority name {0:?} must be 1 to 64 characters without control characters")]
     AuthorityName(String),
@@ -125,7 +132,7 @@ pub enum PkiError {
 }
 
 impl PkiError {
-    pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }

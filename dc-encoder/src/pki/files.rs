@@ -29,11 +29,16 @@ pub(crate) fn create(path: &Path, mode: u32, text: &str) -> Result<(), PkiError>
 
 /// Puts `text` in the place of the file in one step: a reader sees the old text or the new.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), PkiError> {
+    replace_as(path, PUBLIC, text)
+}
+
+/// [`replace`] with other permissions.
+pub(crate) fn replace_as(path: &Path, mode: u32, text: &str) -> Result<(), PkiError> {
     let failed = |source| PkiError::io("replace", path)(source);
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
-    file.as_file().set_permissions(Permissions::from_mode(PUBLIC)).map_err(failed)?;
+    file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
     sync_dir(dir)

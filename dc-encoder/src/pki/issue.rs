@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyUsagePurpose, SanType};
+use rcgen::{
+    Certificate, CertificateParams, ExtendedKeyUsagePurpose, KeyUsagePurpose, PublicKeyData, SanType,
+};
 use rustls::pki_types::DnsName;
 use shared::tls::{Role, camera_uri, check_camera_name, serial_hex};
 
@@ -56,12 +58,42 @@ impl Authority {
             }
         }
         let key = new_key()?;
+        let (record, cert) = self.certify(&plan, &key, days, now)?;
+        let crl = (plan.role == Role::Server && request.out.is_some()).then(|| self.crl_path());
+        write_identity(&dir, [&self.ca_pem, &cert.pem(), &key.serialize_pem()], crl.as_deref())?;
+        Ok(Issued { dir, record })
+    }
+
+    /// Makes a camera's certificate for a key that is somewhere else, and records it.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub fn certify_camera(
+        &self,
+        camera: &str,
+        key: &impl PublicKeyData,
+        days: u32,
+        now: Timestamp,
+    ) -> Result<(Record, Certificate), PkiError> {
+        let request = Request { subject: Subject::Camera(camera.to_owned()), days: Some(days), out: None };
+        let plan = Plan::of(&request)?;
+        let days = self.check_days(plan.days, now)?;
+        self.certify(&plan, key, days, now)
+    }
+
+    /// The record is on the disk before the certificate is anywhere.
+    fn certify(
+        &self,
+        plan: &Plan,
+        key: &impl PublicKeyData,
+        days: u32,
+        now: Timestamp,
+    ) -> Result<(Record, Certificate), PkiError> {
         let mut params = base_params(&plan.common_name(), now, days);
         plan.describe(&mut params)?;
-        let serial = params.serial_number.as_ref().map_or_else(String::new, |s| serial_hex(&s.to_bytes()));
-        let cert = params.signed_by(&key, &self.issuer).map_err(PkiError::make("certificate"))?;
+        let cert = params.signed_by(key, &self.issuer).map_err(PkiError::make("certificate"))?;
         let record = Record {
-            serial,
+            serial: serial_of(&params),
             role: plan.role,
             name: plan.name.clone(),
             hosts: plan.hosts.clone(),
@@ -69,12 +101,10 @@ impl Authority {
             not_after: end(now, days),
         };
         self.journal.append(&record)?;
-        let crl = (plan.role == Role::Server && request.out.is_some()).then(|| self.crl_path());
-        write_identity(&dir, [&self.ca_pem, &cert.pem(), &key.serialize_pem()], crl.as_deref())?;
-        Ok(Issued { dir, record })
+        Ok((record, cert))
     }
 
-    fn check_days(&self, days: u32, now: Timestamp) -> Result<u32, PkiError> {
+    pub(super) fn check_days(&self, days: u32, now: Timestamp) -> Result<u32, PkiError> {
         let until = self.not_after();
         let most = (until.as_second() - now.as_second()) / 86_400;
         if days == 0 || i64::from(days) > most {
@@ -82,6 +112,11 @@ impl Authority {
         }
         Ok(days)
     }
+}
+
+/// As this project writes it.
+pub(super) fn serial_of(params: &CertificateParams) -> String {
+    params.serial_number.as_ref().map_or_else(String::new, |serial| serial_hex(&serial.to_bytes()))
 }
 
 /// What an identity folder holds; the key is written first and the certificate last.
@@ -155,7 +190,7 @@ impl Plan {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![match self.role {
             Role::Server => ExtendedKeyUsagePurpose::ServerAuth,
-            Role::Camera | Role::Operator => ExtendedKeyUsagePurpose::ClientAuth,
+            Role::Camera | Role::Operator | Role::Enroller => ExtendedKeyUsagePurpose::ClientAuth,
         }];
         params.use_authority_key_identifier_extension = true;
         Ok(())

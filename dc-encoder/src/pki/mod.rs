@@ -7,6 +7,7 @@
 //!   server/{ca,cert,key}.pem ─► encoder server, together with crl.pem ─► `serve --pki`
 //!   cameras/NAME/{ca,cert,key}.pem ─► that camera box
 //!   operators/NAME/{ca,cert,key}.pem
+//! enroll/{ca,root}.pem ca.key issued.jsonl …  an enroller on a server: makes certificates for cameras alone
 //! ```
 //! Certificates carry role and camera as SAN URIs that [`shared::tls`] checks. Keys are ECDSA P-256. `revoke`
 //! writes a new `crl.pem` with the next number; a serving encoder reads it within a second.
@@ -15,6 +16,7 @@
 //! behind, and a camera that cannot connect on its first day helps nobody.
 
 mod authority;
+pub(crate) mod delegate;
 mod error;
 pub(crate) mod files;
 mod issue;
@@ -41,6 +43,12 @@ pub const CAMERA_DAYS: u32 = 365;
 /// Default lifetime of a server's certificate. Agents read no revocation list, so for a server this is what
 /// limits a stolen key.
 pub const SERVER_DAYS: u32 = 365;
+
+/// Default lifetime of an enroller: it stands on a server, and whoever steals it makes cameras until it is revoked.
+pub const ENROLLER_DAYS: u32 = 730;
+
+/// Default lifetime of a certificate from enrolment: it renews itself when two thirds of that are over.
+pub const ENROLLED_DAYS: u32 = 90;
 
 /// Default lifetime of an operator's certificate: people change jobs and laptops.
 pub const OPERATOR_DAYS: u32 = 90;

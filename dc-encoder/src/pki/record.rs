@@ -43,6 +43,11 @@ impl Journal {
         Self { path: dir.join("issued.jsonl") }
     }
 
+    /// A journal that is elsewhere.
+    pub(super) fn file(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

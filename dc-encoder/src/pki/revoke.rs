@@ -1,7 +1,7 @@
 //! The revocation list: written whole, each time with the next number.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
@@ -11,7 +11,7 @@ use shared::tls::{Role, serial_hex};
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use super::authority::{Authority, rcgen_time};
-use super::record::Record;
+use super::record::{Journal, Record};
 use super::{PkiError, files};
 
 /// Largest list; as much as a server reads.
@@ -103,9 +103,24 @@ impl Authority {
     /// Revokes every certificate that matches and is neither expired nor revoked, and writes the new list in one
     /// step. Returns them.
     pub fn revoke(&self, selector: &Selector, now: Timestamp) -> Result<Vec<Record>, PkiError> {
+        self.revoke_among(selector, None, now)
+    }
+
+    /// [`revoke`](Self::revoke), also among the certificates of an enroller, by its journal.
+    ///
+    /// # Errors
+    /// As [`revoke`](Self::revoke), and an `enrolled` that is no journal.
+    pub fn revoke_among(
+        &self,
+        selector: &Selector,
+        enrolled: Option<&Path>,
+        now: Timestamp,
+    ) -> Result<Vec<Record>, PkiError> {
         let selector = selector.canonical()?;
         let mut crl = Crl::read(self)?;
-        let issued: Vec<Record> = self.journal.read()?.into_iter().filter(|r| selector.matches(r)).collect();
+        let enrolled = enrolled.map(|path| Journal::file(path).read()).transpose()?.unwrap_or_default();
+        let issued = self.journal.read()?.into_iter().chain(enrolled);
+        let issued: Vec<Record> = issued.filter(|r| selector.matches(r)).collect();
         if issued.is_empty() {
             return Err(PkiError::NeverIssued(selector.to_string()));
         }

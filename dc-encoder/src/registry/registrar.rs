@@ -79,6 +79,12 @@ impl Registrar {
         self.snapshot.subscribe()
     }
 
+    /// Whose rings count here.
+    #[must_use]
+    pub fn root(&self) -> PublicKey {
+        self.root
+    }
+
     /// Where everything is kept.
     #[must_use]
     pub fn store(&self) -> &dyn Registry {

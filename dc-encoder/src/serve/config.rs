@@ -45,6 +45,8 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     /// Where Prometheus reads metrics, over HTTP: a port of this machine alone, or an address; not unless said.
     pub metrics: Option<Endpoint>,
+    /// Whether boxes enrol here, and where.
+    pub enroll: Enroll,
     /// Where its energy comes from, for the ledger.
     pub energy: Energy,
     /// What one agent, and all together, may take.
@@ -69,11 +71,29 @@ impl Default for Config {
             precision: Precision::default(),
             ready_file: None,
             metrics: None,
+            enroll: Enroll::default(),
             energy: Energy::default(),
             limits: Limits::default(),
             queue: Queue::default(),
             timeouts: Timeouts::default(),
         }
+    }
+}
+
+/// Whether boxes enrol here, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Enroll {
+    /// The enroller's folder, from `dc-encoder enroll init`; without one nobody enrols here.
+    pub dir: Option<PathBuf>,
+    /// Address and UDP port where boxes enrol.
+    pub listen: SocketAddr,
+}
+
+impl Default for Enroll {
+    fn default() -> Self {
+        let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, shared::enroll::DEFAULT_PORT));
+        Self { dir: None, listen }
     }
 }
 

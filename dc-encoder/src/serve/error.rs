@@ -12,7 +12,11 @@ use super::config::Invalid;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// No model was named.
-    #[error("no model: say --model DIR, or make one: dc-encoder model init --preset demo --seed 1 --out DIR")]
+    #[error(
+        "no model: say --model DIR. A new one: dc-encoder model init --preset seed-80m --seed 1 --out DIR (random weights; \
+         then pretrain or calibrate it on your frames); one of yours: dc-encoder model import CHECKPOINT --out DIR; a small \
+         trained one comes with the source, dc-encoder/models/demo"
+    )]
     NoModel,
     /// No certificates were named.
     #[error(
@@ -29,12 +33,15 @@ pub enum ServeError {
     /// The registry cannot be opened.
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
+    /// Enrolment cannot begin.
+    #[error(transparent)]
+    Enroll(#[from] crate::enroll::EnrollError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address} ({protocol}): {why}; {}", remedy(why, *address, protocol))]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// `UDP` or `TCP`.
+        /// `UDP`, `TCP` or `enrolment`.
         protocol: &'static str,
         /// What the system said.
         why: io::Error,
@@ -62,7 +69,12 @@ pub enum ServeError {
 }
 
 fn remedy(error: &io::Error, address: SocketAddr, protocol: &str) -> String {
-    let (flag, port) = (if protocol == "TCP" { "--tcp" } else { "--listen" }, address.port());
+    let flag = match protocol {
+        "TCP" => "--tcp",
+        "enrolment" => "--enroll-listen",
+        _ => "--listen",
+    };
+    let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("another program has {protocol} port {port}: stop it or choose another port with {flag}")

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Config ─► Server::start ─┬─ endpoint ─► accept loop ─► one session task a connection
+//!                          ├─ enrolment, on a port of its own
 //!                          ├─ decode workers (threads)
 //!                          └─ driver (thread) owns the backend
 //! ServerHandle::shutdown ─► no new connections ─► goodbye to agents ─► frames in flight answered ─► closed
@@ -31,6 +32,7 @@ use crate::session::{self, Context, Devices, Live};
 pub(crate) use door::Handshakes;
 use door::{Answer, Arrival, Door, UnderWay};
 use engine::Engine;
+use enroll::Enrolment;
 use listen::{bind_error, listen};
 use metrics::{Metrics, NoHandshake};
 use tcp::Tcp;
@@ -38,6 +40,7 @@ use tcp::Tcp;
 pub mod config;
 mod door;
 mod engine;
+mod enroll;
 mod error;
 mod listen;
 pub(crate) mod metrics;
@@ -59,6 +62,7 @@ pub struct Server;
 pub struct ServerHandle {
     local_addr: SocketAddr,
     tcp_addr: Option<SocketAddr>,
+    enroll_addr: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     pipeline: Arc<Pipeline>,
@@ -100,6 +104,8 @@ impl Server {
         let tcp_addr = tcp.as_ref().and_then(|tcp| tcp.address().ok());
         let engine = Engine::start(config, backend, &welcome)?;
         let registrar = registry::open(config)?;
+        let enrolment = Enrolment::start(config, &tls, registrar.clone())?;
+        let enroll_addr = enrolment.as_ref().and_then(Enrolment::address);
         let (stop, draining) = watch::channel(false);
         let context = Arc::new(Context {
             welcome,
@@ -133,6 +139,7 @@ impl Server {
             stop: stop.clone(),
             door: Door::new(&config.limits, Instant::now()),
             sessions: JoinSet::new(),
+            _enrolment: enrolment,
             _rollouts: registrar.clone().map(registry::keep_stepping),
             _revocations: tls.revocations().watch(),
             _metrics: serving,
@@ -142,7 +149,7 @@ impl Server {
             write_ready_file(path, local_addr)?;
         }
         let task = tokio::spawn(running.run());
-        Ok(ServerHandle { local_addr, tcp_addr, metrics, stop, pipeline, registrar, task })
+        Ok(ServerHandle { local_addr, tcp_addr, enroll_addr, metrics, stop, pipeline, registrar, task })
     }
 }
 
@@ -155,6 +162,11 @@ impl ServerHandle {
     /// The bound TCP address, if the server listens on one.
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
         self.tcp_addr
+    }
+
+    /// Where boxes enrol, if they do.
+    pub fn enroll_addr(&self) -> Option<SocketAddr> {
+        self.enroll_addr
     }
 
     /// Where metrics are served, if they are.
@@ -205,6 +217,7 @@ struct Running {
     stop: watch::Sender<bool>,
     door: Door,
     sessions: JoinSet<()>,
+    _enrolment: Option<Enrolment>,
     _rollouts: Option<registry::Rollouts>,
     _revocations: WatchGuard,
     _metrics: Option<Serving>,

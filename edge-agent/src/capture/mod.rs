@@ -10,6 +10,7 @@
 //! [`Lost`] with its reason: `frames taken + frames lost = frames captured`.
 
 mod backoff;
+pub mod cameras;
 mod error;
 mod ffmpeg;
 mod files;

@@ -2,7 +2,7 @@
 
 use protocol::RefuseCode;
 use shared::patches::Policy;
-use shared::tls::Identity;
+use shared::tls::{Floor, Identity};
 
 use super::{Item, Report, Status};
 use crate::config::{ServerAddr, Settings};
@@ -22,7 +22,7 @@ pub(super) async fn check(
     let camera = settings.camera_name(identity).unwrap_or_default();
     let greeting = Greeting { instance: rand::random(), camera };
     let mut dialer = match Dialer::new(&settings.identity, identity.clone(), greeting) {
-        Ok(dialer) => dialer,
+        Ok(dialer) => dialer.with_floor(Floor::beside(&settings.identity)),
         Err(failure) => return report.add(&Item::fail("link", failure.words, "")),
     };
     let on_wire =

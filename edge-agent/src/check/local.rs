@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use shared::head::Task;
 use shared::image::{Limits, jpeg};
-use shared::tls::{Identity, Role};
+use shared::tls::{self, Floor, Identity, Role};
 
 use super::Item;
 use crate::capture::{self, Image, Options, Shot, Stop};
@@ -16,6 +16,8 @@ use crate::uplink::prepare;
 
 /// A certificate that ends sooner deserves a word.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+/// Two clocks of ordinary machines are this far apart without anybody noticing.
+const CLOCK_BEHIND: Duration = Duration::from_secs(60);
 /// A stream may take a while until its first key frame.
 const FIRST_FRAME_WITHIN: Duration = Duration::from_secs(30);
 
@@ -24,11 +26,13 @@ pub(super) fn identity(settings: &Settings) -> (Option<Identity>, Vec<Item>) {
     let identity = match Identity::load(&settings.identity) {
         Ok(identity) => identity,
         Err(error) => {
-            let remedy = "copy the folder that `dc-encoder pki issue` wrote for this camera";
+            let remedy = "`edge-agent enroll` gets one, or copy the folder that `dc-encoder pki issue` wrote";
             return (None, vec![Item::fail("identity", error.to_string(), remedy)]);
         }
     };
-    let mut items = vec![validity(&identity, Timestamp::now())];
+    let floor = Floor::beside(&settings.identity);
+    let mut items = vec![validity(&identity, tls::now(&floor))];
+    items.extend(clock(&floor));
     for warning in identity.warnings() {
         items.push(Item::warn("identity", warning, ""));
     }
@@ -50,6 +54,17 @@ pub(super) fn identity(settings: &Settings) -> (Option<Identity>, Vec<Item>) {
         (Ok(name), _) => items.push(Item::ok("camera", name)),
     }
     (Some(identity), items)
+}
+
+/// A clock that is behind works here, and shows wrong times in every answer.
+fn clock(floor: &Floor) -> Option<Item> {
+    let behind = floor.behind().filter(|behind| *behind > CLOCK_BEHIND)?;
+    let words = format!(
+        "it says {:.0}, and it is {} later at least: certificates are checked by that, answers carry the wrong time",
+        Timestamp::now(),
+        humantime::format_duration(Duration::from_secs(behind.as_secs()))
+    );
+    Some(Item::warn("clock", words, "`timedatectl set-ntp true`"))
 }
 
 fn validity(identity: &Identity, now: Timestamp) -> Item {

@@ -24,6 +24,7 @@ camera = "plaza-1"                    # name in every answer; default: the name 
 source = "/dev/video0"                 # or rtsp://…, https://….m3u8, a video file, a folder or list of pictures
 servers = ["encoder-1.example:4433", "encoder-2.example:4433"] # tried in this order
 identity = "identity"                 # folder with ca.pem, cert.pem, key.pem
+enroll = "encoder-1.example:4434"     # where the certificate renews itself; default: nowhere
 heads = ["people.head", "hour.head"]  # every embedding goes to every head
 allow_unsigned = false                # true: heads of this box's own need no signature; pushed ones always do
 heads_dir = "store"                   # folder for pushed and installed heads; without it nothing is pushed here
@@ -35,6 +36,8 @@ deadline = "2s"                       # a frame not answered by then is dropped
 max_in_flight = 4                     # frames on the wire at once; the encoder may allow fewer
 stale_every = "1s"                    # while no answers come, repeat the last one this often, marked stale
 output = "-"                          # "-" is standard output; else a file that lines are appended to
+rotate_at = "64MB"                     # an output file of this size makes way for a new one; default: never
+rotate_keep = 4                       # full files that are kept: FILE.1, FILE.2, …
 format = "auto"                       # json, text, or auto: text on a terminal, else json
 metrics = 9464                        # HTTP for Prometheus: a port of this box alone, or "ADDRESS:PORT"; default: none
 
@@ -70,6 +73,10 @@ pub struct Config {
     /// Folder with ca.pem, cert.pem and key.pem, as `dc-encoder pki issue` writes it
     #[arg(long, env = "FTH_IDENTITY", value_name = "DIR")]
     pub identity: Option<PathBuf>,
+
+    /// Where the certificate is renewed, as `edge-agent enroll` writes it [default: nowhere]
+    #[arg(long, env = "FTH_ENROLL", value_name = "HOST:PORT")]
+    pub enroll: Option<String>,
 
     /// Head file(s); every embedding goes to every head
     #[arg(long = "head", env = "FTH_HEADS", value_name = "FILE", value_delimiter = ',', num_args = 1..)]
@@ -130,6 +137,14 @@ pub struct Config {
     /// File that answers are appended to; - is standard output [default: -]
     #[arg(long, short, env = "FTH_OUTPUT", value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// With a file for output: when it has this size, it becomes FILE.1 and a new one begins [default: never]
+    #[arg(long, env = "FTH_ROTATE_AT", value_name = "SIZE")]
+    pub rotate_at: Option<String>,
+
+    /// Full files of answers that are kept [default: 4]
+    #[arg(long, env = "FTH_ROTATE_KEEP", value_name = "N")]
+    pub rotate_keep: Option<u32>,
 
     /// json (one object a line), text (for people), auto (text on a terminal, else json) [default: auto]
     #[arg(long, env = "FTH_FORMAT", value_name = "FORMAT")]
@@ -193,6 +208,7 @@ impl Config {
             source: self.source.or(below.source),
             servers: self.servers.or(below.servers),
             identity: self.identity.or(below.identity),
+            enroll: self.enroll.or(below.enroll),
             heads: self.heads.or(below.heads),
             allow_unsigned: self.allow_unsigned.or(below.allow_unsigned),
             heads_dir: self.heads_dir.or(below.heads_dir),
@@ -214,6 +230,8 @@ impl Config {
             max_in_flight: self.max_in_flight.or(below.max_in_flight),
             stale_every: self.stale_every.or(below.stale_every),
             output: self.output.or(below.output),
+            rotate_at: self.rotate_at.or(below.rotate_at),
+            rotate_keep: self.rotate_keep.or(below.rotate_keep),
             format: self.format.or(below.format),
             metrics: self.metrics.or(below.metrics),
         }
@@ -254,6 +272,10 @@ mod tests {
         let settings = Settings::new(Config::load(&path).unwrap()).unwrap();
         assert_eq!(settings.heads, [dir.path().join("people.head"), dir.path().join("hour.head")]);
         assert_eq!(settings.identity, dir.path().join("identity"));
+        assert_eq!(
+            settings.enroll.map(|server| server.to_string()).as_deref(),
+            Some("encoder-1.example:4434")
+        );
         assert_eq!(settings.servers[1].to_string(), "encoder-2.example:4433");
 
         let defaults = Settings::new(Config {

@@ -14,11 +14,15 @@ use super::values::{self, Wrong};
 use super::{Config, UplinkConfig};
 use crate::capture::{SourceUri, UriError};
 use crate::heads::USUAL_BUDGET;
+use crate::sinks::Rotation;
 
 /// Frames on the wire at once: one travels, one is decoded, one is encoded, one comes back.
 const DEFAULT_MAX_IN_FLIGHT: u16 = 4;
 /// A stale answer a second tells a reader that the agent lives, and is cheap.
 const DEFAULT_STALE_EVERY: Duration = Duration::from_secs(1);
+
+/// Full files that are kept.
+const DEFAULT_ROTATE_KEEP: u32 = 4;
 
 /// A still scene is looked at anew this often.
 const DEFAULT_REUSE: Duration = Duration::from_secs(2);
@@ -34,6 +38,8 @@ pub struct Settings {
     pub servers: Vec<ServerAddr>,
     /// Folder with `ca.pem`, `cert.pem`, `key.pem`.
     pub identity: PathBuf,
+    /// Where the certificate is renewed; `None`: a person brings the next one.
+    pub enroll: Option<ServerAddr>,
     /// Head files.
     pub heads: Vec<PathBuf>,
     /// Heads of this box's own need no signature.
@@ -73,8 +79,8 @@ pub struct Settings {
 pub enum Output {
     /// Standard output.
     Stdout,
-    /// Appended to this file.
-    File(PathBuf),
+    /// Appended to this file, and to a new one when it is full.
+    File(PathBuf, Rotation),
     /// Formatted, and then thrown away: `edge-agent latency` prints other things.
     Nowhere,
 }
@@ -182,6 +188,7 @@ impl Settings {
             source: check.source(config.source),
             servers: check.servers(config.servers),
             identity: check.identity(config.identity),
+            enroll: check.optional("enroll", config.enroll, values::enroll),
             heads: config.heads.unwrap_or_default(),
             allow_unsigned: config.allow_unsigned.unwrap_or(false),
             heads_dir: config.heads_dir,
@@ -206,7 +213,16 @@ impl Settings {
                 .optional("stale_every", config.stale_every, values::stale_every)
                 .unwrap_or(DEFAULT_STALE_EVERY),
             output: match config.output {
-                Some(path) if path.as_os_str() != "-" => Output::File(path),
+                Some(path) if path.as_os_str() != "-" => Output::File(
+                    path,
+                    check.optional("rotate_at", config.rotate_at, values::bytes).map_or(
+                        Rotation::NEVER,
+                        |bytes| Rotation {
+                            bytes,
+                            keep: config.rotate_keep.unwrap_or(DEFAULT_ROTATE_KEEP).max(1),
+                        },
+                    ),
+                ),
                 _ => Output::Stdout,
             },
             format: check.optional("format", config.format, values::format).unwrap_or(Format::Auto),
@@ -276,7 +292,7 @@ impl Check {
         identity.unwrap_or_else(|| {
             self.missing(
                 "identity",
-                "name the folder that `dc-encoder pki issue` wrote for this camera: --identity DIR",
+                "name the folder that `edge-agent enroll` made, or `dc-encoder pki issue`: --identity DIR",
             );
             PathBuf::new()
         })
@@ -423,6 +439,13 @@ mod tests {
         let output =
             |path: &str| Settings::new(Config { output: Some(path.into()), ..good() }).unwrap().output;
         assert_eq!(output("-"), Output::Stdout);
-        assert_eq!(output("out.jsonl"), Output::File("out.jsonl".into()));
+        assert_eq!(output("out.jsonl"), Output::File("out.jsonl".into(), Rotation::NEVER));
+        let full = Config { output: Some("o".into()), rotate_at: Some("64MB".into()), ..good() };
+        let rotation = Rotation { bytes: 64_000_000, keep: DEFAULT_ROTATE_KEEP };
+        assert_eq!(Settings::new(full).unwrap().output, Output::File("o".into(), rotation));
+        assert_eq!(
+            problem(|c| (c.output, c.rotate_at) = (Some("o".into()), Some("soon".into()))).key,
+            "rotate_at"
+        );
     }
 }

@@ -7,7 +7,7 @@ use shared::patches::Policy;
 use shared::tls::Congestion;
 use shared::uplink::Chroma;
 
-use super::Format;
+use super::{Format, ServerAddr, Transport};
 
 /// More would only be memory: a camera's frames are worth their newest.
 const LARGEST_MAX_IN_FLIGHT: u16 = 64;
@@ -31,6 +31,34 @@ pub(super) type Wrong = (String, &'static str);
 
 fn wrong<T>(problem: impl Into<String>, remedy: &'static str) -> Result<T, Wrong> {
     Err((problem.into(), remedy))
+}
+
+/// `64MB`, `1 GB`, `500000`.
+pub(super) fn bytes(text: String) -> Result<u64, Wrong> {
+    const REMEDY: &str = "write a size such as 64MB: at least 10kB, in B, kB, MB or GB";
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor = match unit.trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return wrong("not a size", REMEDY),
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
+        Some(bytes) if bytes >= 10_000 => Ok(bytes),
+        _ => wrong("not a size that a file of answers can have", REMEDY),
+    }
+}
+
+/// Enrolment is QUIC alone.
+pub(super) fn enroll(text: String) -> Result<ServerAddr, Wrong> {
+    const REMEDY: &str = "write HOST:PORT, for example encoder.example:4434";
+    match text.trim().parse::<ServerAddr>() {
+        Ok(ServerAddr { transport: Transport::Tcp, .. }) => wrong("is asked over UDP alone", REMEDY),
+        Ok(server) => Ok(server),
+        Err(problem) => wrong(problem, REMEDY),
+    }
 }
 
 pub(super) fn camera_name(name: String) -> Result<String, Wrong> {

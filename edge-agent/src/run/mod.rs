@@ -21,13 +21,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shared::image::Limits;
+use shared::notify::Manager;
 use shared::patches::Policy;
-use shared::tls::Identity;
+use shared::tls::{Floor, Identity};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::capture::{self, Loss, LossReceiver, Options, Pacing, Pump, Running, Stop};
 use crate::config::Settings;
+use crate::enroll::renew;
 use crate::heads::{HeadSet, Heads};
 use crate::ledger::{Dropped, Ledger, Ticket};
 use crate::meter::Meter;
@@ -82,7 +84,10 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     let (releases, port) = opened.start(&settings, &camera, Arc::clone(&heads))?.unzip();
     announce(&settings, &heads.current());
     let greeting = Greeting { instance: rand::random(), camera: camera.clone() };
-    let dialer = Dialer::new(&settings.identity, identity, greeting)?.with_congestion(settings.congestion);
+    let floor = Floor::beside(&settings.identity);
+    let dialer = Dialer::new(&settings.identity, identity, greeting)?
+        .with_congestion(settings.congestion)
+        .with_floor(floor.clone());
 
     let overflow = if pacing == Pacing::Lossless { Overflow::Wait } else { Overflow::Discard };
     let (sink, writer) = sinks::start(&settings.output, settings.format, overflow)?;
@@ -92,6 +97,7 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
         tokio::task::spawn_blocking(move || capture::start(&source, &options)).await.context("capture")??;
     let (ledger, pace, work) = (Ledger::default(), Arc::<Pace>::default(), Arc::<Work>::default());
     let link = start_link(dialer, &settings, (Arc::clone(&heads), Arc::clone(&work)), port);
+    let _renewal = settings.enroll.clone().map(|server| renew::start(&settings.identity, server, floor));
     let _metrics = match settings.metrics {
         Some(endpoint) => {
             let metrics = Arc::new(Metrics::default());
@@ -128,6 +134,7 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     let mut dispatch = Dispatch::new(Arc::clone(&way), frames);
 
     let mut signals = Signals::new()?;
+    let _manager = Manager::ready();
     let end = tokio::select! {
         end = dispatch.run() => end,
         () = signals.next() => End::Signal,

@@ -88,7 +88,7 @@ mod tests {
     #[tokio::test]
     async fn lines_come_in_the_order_of_frames() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let output = Output::File(file.path().to_owned());
+        let output = Output::File(file.path().to_owned(), sinks::Rotation::NEVER);
         let (sink, writer) = sinks::start(&output, Format::Json, Overflow::Wait).unwrap();
         let order = Order::new(4);
         for seq in [1, 3, 0, 2, 6, 5] {
@@ -104,8 +104,12 @@ mod tests {
 
     #[tokio::test]
     async fn no_frame_runs_away_from_the_oldest() {
-        let (sink, _writer) =
-            sinks::start(&Output::File("/dev/null".into()), Format::Json, Overflow::Wait).unwrap();
+        let (sink, _writer) = sinks::start(
+            &Output::File("/dev/null".into(), sinks::Rotation::NEVER),
+            Format::Json,
+            Overflow::Wait,
+        )
+        .unwrap();
         let order = Arc::new(Order::new(2));
         order.may_go(0).await;
         order.may_go(1).await;

@@ -7,9 +7,9 @@
 
 mod event;
 pub mod json;
+mod rotate;
 pub mod text;
 
-use std::fs::OpenOptions;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Format, Output};
+use rotate::Rotating;
 
 pub use event::{Answer, Event, FrameInfo, HeadInfo, Stages};
+pub use rotate::Rotation;
 
 /// Lines waiting for the writer: a minute of one camera at 15 frames a second, under 1 MB.
 const CAPACITY: usize = 1024;
@@ -93,9 +95,9 @@ pub fn start(output: &Output, format: Format, overflow: Overflow) -> Result<(Sin
             let text = matches!(format, Format::Text) || format == Format::Auto && io::stdout().is_terminal();
             Ok(start_with(io::stdout(), "standard output".into(), text, overflow))
         }
-        Output::File(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.map_err(|source| SinkError::Open { path: path.clone(), source })?;
+        Output::File(path, rotation) => {
+            let file = Rotating::open(path, *rotation)
+                .map_err(|source| SinkError::Open { path: path.clone(), source })?;
             Ok(start_with(file, path.display().to_string(), format == Format::Text, overflow))
         }
         Output::Nowhere => Ok(start_with(io::sink(), "nowhere".into(), format == Format::Text, overflow)),

@@ -163,13 +163,14 @@ async fn files_are_appended_to() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("answers.jsonl");
     for seq in 0..2 {
-        let (sink, writer) = start(&Output::File(path.clone()), Format::Auto, Overflow::Wait).unwrap();
+        let (sink, writer) =
+            start(&Output::File(path.clone(), Rotation::NEVER), Format::Auto, Overflow::Wait).unwrap();
         sink.send(dropped(seq)).await;
         drop(sink);
         writer.finish().await.unwrap();
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
-    let missing = Output::File(dir.path().join("no/such/folder.jsonl"));
+    let missing = Output::File(dir.path().join("no/such/folder.jsonl"), Rotation::NEVER);
     assert!(start(&missing, Format::Json, Overflow::Wait).unwrap_err().to_string().contains("no/such"));
 }
 
@@ -177,7 +178,8 @@ async fn files_are_appended_to() {
 async fn written_is_when_the_lines_before_are_with_their_reader() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("answers.jsonl");
-    let (sink, writer) = start(&Output::File(path.clone()), Format::Json, Overflow::Discard).unwrap();
+    let (sink, writer) =
+        start(&Output::File(path.clone(), Rotation::NEVER), Format::Json, Overflow::Discard).unwrap();
     let before = Instant::now();
     for seq in 0..3 {
         sink.send(dropped(seq)).await;

@@ -17,7 +17,7 @@ use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Hello, SpaceId, StreamKind,
 use quinn::{Endpoint, VarInt};
 use rustls::pki_types::ServerName;
 use rustls::time_provider::TimeProvider;
-use shared::tls::{self, Congestion, Identity, PeerError, PeerIdentity, TlsError};
+use shared::tls::{self, Congestion, Floor, Identity, PeerError, PeerIdentity, TlsError};
 use shared::wire::{MsgReader, WireError};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -57,6 +57,8 @@ pub struct Dialer {
     /// Read again after a failure that new files could heal, and when it has expired.
     identity: Option<Identity>,
     clock: Arc<dyn TimeProvider>,
+    /// The same clock, where it is to learn from encoders what time it is.
+    floor: Option<Floor>,
     congestion: Option<Congestion>,
 }
 
@@ -74,7 +76,7 @@ impl Dialer {
                 never(format!("cannot open a UDP socket: {error}; check the system's limits"))
             })?;
         let (folder, identity, clock) = (folder.to_owned(), Some(identity), tls::system_time());
-        Ok(Self { endpoint, folder, greeting, identity, clock, congestion: None })
+        Ok(Self { endpoint, folder, greeting, identity, clock, floor: None, congestion: None })
     }
 
     /// Sends by this rule; `None`: QUIC by its default, TCP by the system's.
@@ -89,13 +91,20 @@ impl Dialer {
     pub fn beside(&self, folder: &Path, identity: Identity, greeting: Greeting) -> Self {
         let (endpoint, clock) = (self.endpoint.clone(), Arc::clone(&self.clock));
         let (folder, identity, congestion) = (folder.to_owned(), Some(identity), self.congestion);
-        Self { endpoint, folder, greeting, identity, clock, congestion }
+        let floor = self.floor.clone();
+        Self { endpoint, folder, greeting, identity, clock, floor, congestion }
+    }
+
+    /// Holds certificates against a clock that does not go below what encoders said.
+    #[must_use]
+    pub fn with_floor(self, floor: Floor) -> Self {
+        Self { clock: Arc::new(floor.clone()), floor: Some(floor), ..self }
     }
 
     /// Holds certificates against another clock than the machine's.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn TimeProvider>) -> Self {
-        Self { clock, ..self }
+        Self { clock, floor: None, ..self }
     }
 
     /// Connects to `server` and greets it; `spaces` are those of the heads, `on_wire` the most frames wanted
@@ -118,8 +127,9 @@ impl Dialer {
         let peer = server.to_string();
         let result = async {
             let (connection, encoder) = self.connect(server, &identity, &peer).await?;
-            let (server, clock) = (peer.clone(), Arc::clone(&self.clock));
-            let connected = Connected { server, connection, identity: identity.clone(), encoder, clock };
+            let (server, clock, floor) = (peer.clone(), Arc::clone(&self.clock), self.floor.clone());
+            let connected =
+                Connected { server, connection, identity: identity.clone(), encoder, clock, floor };
             let (welcome, control) =
                 timeout(GREET_WITHIN, greet(&connected, hello)).await.unwrap_or_else(|_| {
                     Err(soon(format!(

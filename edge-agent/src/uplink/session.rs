@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use protocol::limits::MAX_CONTROL_BYTES;
 use protocol::{AgentToEncoderMsg, EncoderToAgentMsg, Pong, Welcome, close};
 use quinn::{SendStream, VarInt};
 use rustls::time_provider::TimeProvider;
-use shared::tls::{self, Context, Identity, PeerIdentity};
+use shared::tls::{self, Context, Floor, Identity, PeerIdentity};
 use shared::wire::{MsgReader, WireError, write_msg};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -71,6 +72,8 @@ pub(super) struct Connected {
     pub(super) encoder: PeerIdentity,
     /// What certificates are held against.
     pub(super) clock: Arc<dyn TimeProvider>,
+    /// What learns the time from the encoder.
+    pub(super) floor: Option<Floor>,
 }
 
 impl Connected {
@@ -224,6 +227,19 @@ impl Session {
         };
         if !self.clocks().heard(&exchange) {
             tracing::warn!("the clock of {} was set: one-way times start anew", self.server());
+        }
+        self.learn(pong.sent_us);
+    }
+
+    /// The encoder's clock can be believed, whose certificate was good: it is this late at least.
+    fn learn(&self, theirs_us: u64) {
+        let Some(floor) = self.0.connected.floor.clone() else { return };
+        let Ok(theirs) = Timestamp::from_microsecond(i64::try_from(theirs_us).unwrap_or(i64::MAX)) else {
+            return;
+        };
+        if floor.trust(theirs) {
+            // A memory card may take its time.
+            tokio::task::spawn_blocking(move || floor.keep());
         }
     }
 

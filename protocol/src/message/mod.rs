@@ -1,7 +1,8 @@
 //! The messages, in the order a session uses them: `control`, `frame`, `head`, an operator's: `operate`, and what the
-//! ledger is told: `ledger`.
+//! ledger is told: `ledger`. Before the first session: `enroll`.
 
 pub mod control;
+pub mod enroll;
 pub mod frame;
 pub mod head;
 pub mod ledger;

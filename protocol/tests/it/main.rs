@@ -4,6 +4,7 @@
 mod alloc;
 mod deframer;
 mod discriminants;
+mod enroll;
 mod golden;
 mod hostile;
 mod limits_heads;

@@ -35,11 +35,12 @@ impl Authorities {
         Ok(Self { known, algorithms: provider().signature_verification_algorithms.all })
     }
 
-    /// Whether one of the CAs signed this certificate; time and purpose are the handshake's concern.
-    pub(super) fn signed(&self, der: &CertificateDer<'_>) -> bool {
+    /// Whether this one of the CAs signed the certificate; time and purpose are the handshake's concern.
+    pub(super) fn signed_by(der: &CertificateDer<'_>, ca: &CertificateDer<'_>) -> bool {
+        let Ok(alone) = Self::new(std::slice::from_ref(ca)) else { return false };
         X509Certificate::from_der(der).is_ok_and(|(_, cert)| {
             let signature = &cert.signature_value.data;
-            self.verify(cert.issuer().as_raw(), cert.tbs_certificate.as_ref(), signature)
+            alone.verify(cert.issuer().as_raw(), cert.tbs_certificate.as_ref(), signature)
         })
     }
 

@@ -149,6 +149,8 @@ pub struct Identity(Arc<Inner>);
 struct Inner {
     roots: Arc<RootCertStore>,
     authorities: Authorities,
+    /// The authority that signed the chain.
+    authority: CertificateDer<'static>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     me: PeerIdentity,
@@ -164,15 +166,15 @@ impl Identity {
 
     /// [`load`](Self::load) for files at any place; the revocation list is not read.
     pub fn load_files(paths: &PkiPaths) -> Result<Self, IdentityError> {
-        let (roots, authorities) = load_ca(&paths.ca)?;
+        let (roots, authorities, cas) = load_ca(&paths.ca)?;
         let chain = read_certs("certificate", &paths.cert)?;
         let me = Presented::parse(&chain[0])
             .and_then(|presented| presented.identity())
             .map_err(|source| IdentityError::Certificate { path: paths.cert.clone(), source })?;
         let last = chain.last().expect("read_certs returns at least one");
-        if !authorities.signed(last) {
+        let Some(authority) = cas.into_iter().find(|ca| Authorities::signed_by(last, ca)) else {
             return Err(IdentityError::OtherAuthority { cert: paths.cert.clone(), ca: paths.ca.clone() });
-        }
+        };
         let key = read_key(&paths.key)?;
         check_key(&chain, &key, paths)?;
         let warnings: Vec<String> = exposed(&paths.key).into_iter().collect();
@@ -180,7 +182,8 @@ impl Identity {
             tracing::warn!("{warning}");
         }
         let rejected = Rejected::default();
-        Ok(Self(Arc::new(Inner { roots: Arc::new(roots), authorities, chain, key, me, warnings, rejected })))
+        let roots = Arc::new(roots);
+        Ok(Self(Arc::new(Inner { roots, authorities, authority, chain, key, me, warnings, rejected })))
     }
 
     /// Who our own certificate says we are.
@@ -196,6 +199,11 @@ impl Identity {
     /// Whether our own certificate is valid at this time.
     pub fn is_valid_at(&self, now: Timestamp) -> bool {
         (self.0.me.not_before..=self.0.me.not_after).contains(&now)
+    }
+
+    /// The authority that signed our certificate, or the one between.
+    pub fn authority(&self) -> &CertificateDer<'static> {
+        &self.0.authority
     }
 
     pub(super) fn roots(&self) -> Arc<RootCertStore> {
@@ -220,7 +228,7 @@ impl Identity {
     }
 }
 
-fn load_ca(path: &Path) -> Result<(RootCertStore, Authorities), IdentityError> {
+fn load_ca(path: &Path) -> Result<(RootCertStore, Authorities, Vec<CertificateDer<'static>>), IdentityError> {
     let certs = read_certs("CA certificate", path)?;
     let bad = |detail: String| IdentityError::Certificate {
         path: path.into(),
@@ -228,10 +236,10 @@ fn load_ca(path: &Path) -> Result<(RootCertStore, Authorities), IdentityError> {
     };
     let authorities = Authorities::new(&certs).map_err(bad)?;
     let mut roots = RootCertStore::empty();
-    for cert in certs {
-        roots.add(cert).map_err(|e| bad(e.to_string()))?;
+    for cert in &certs {
+        roots.add(cert.clone()).map_err(|e| bad(e.to_string()))?;
     }
-    Ok((roots, authorities))
+    Ok((roots, authorities, certs))
 }
 
 fn check_key(

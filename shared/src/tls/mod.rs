@@ -6,6 +6,8 @@
 //! encoder: server/{ca,cert,key}.pem, crl.pem ─► ServerTls ═════╝ CA, revocation, role camera|operator
 //!                                     └─► Revocations (live) ─► sessions
 //! ```
+//! A box without a certificate enrols under another ALPN (`enroll`); [`Floor`] is the clock of boxes without a battery.
+//!
 //! A device is its certificate: role and camera are SAN URIs (`fth://role/camera`, `fth://camera/plaza-1`), and
 //! [`PeerIdentity`] reads them. Sessions are never resumed and 0-RTT is off, so every connection passes every
 //! check; [`expired`] ends it when the peer's certificate does. Agents consult no revocation list: a stolen *server* key is answered with a new CA or a short-lived
@@ -13,6 +15,8 @@
 
 mod authority;
 mod client;
+mod clock;
+mod enroll;
 mod expiry;
 mod explain;
 mod files;
@@ -29,6 +33,8 @@ use jiff::Timestamp;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
 pub use client::{client_config, client_tcp, client_tls, quic_client};
+pub use clock::Floor;
+pub use enroll::{Pinned, fingerprint, renew_config};
 pub use expiry::{expired, look_again};
 pub use explain::{Cause, Context, Diagnosis, Failure, diagnose, diagnose_expired, explain, tls_error};
 pub use files::{Identity, IdentityError, PkiPaths};

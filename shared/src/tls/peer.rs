@@ -27,6 +27,8 @@ pub enum Role {
     Operator,
     /// An encoder server.
     Server,
+    /// Makes certificates for cameras, on an encoder server that enrols; never connects itself.
+    Enroller,
 }
 
 impl Role {
@@ -36,6 +38,7 @@ impl Role {
             Self::Camera => "camera",
             Self::Operator => "operator",
             Self::Server => "server",
+            Self::Enroller => "enroller",
         }
     }
 
@@ -59,6 +62,7 @@ impl FromStr for Role {
             "camera" => Ok(Self::Camera),
             "operator" => Ok(Self::Operator),
             "server" => Ok(Self::Server),
+            "enroller" => Ok(Self::Enroller),
             _ => Err(PeerError::UnknownRole(s.to_owned())),
         }
     }

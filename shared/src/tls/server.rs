@@ -12,7 +12,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use super::files::{Identity, PkiPaths, provider};
-use super::peer::{PeerIdentity, Role};
+use super::peer::{PeerIdentity, Presented, Role};
 use super::rejected::Rejected;
 use super::revocation::Revocations;
 use super::{TlsError, system_time, transport};
@@ -89,18 +89,28 @@ impl ServerTls {
 
     /// The TLS half of [`server_config`](Self::server_config).
     pub fn rustls_config(&self) -> Result<rustls::ServerConfig, TlsError> {
+        self.rustls_config_for(self.identity.chain(), true)
+    }
+
+    /// With these certificates; `mandatory`: clients must have one, too.
+    pub(super) fn rustls_config_for(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        mandatory: bool,
+    ) -> Result<rustls::ServerConfig, TlsError> {
         let verifier = WebPkiClientVerifier::builder_with_provider(self.identity.roots(), provider())
             .build()
             .map_err(|e| TlsError::Verifier(e.to_string()))?;
         let verifier = ClientVerifier {
             inner: verifier,
+            mandatory,
             revocations: self.revocations.clone(),
             rejected: self.identity.rejected().clone(),
         };
         let mut config = rustls::ServerConfig::builder_with_details(provider(), self.time.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_single_cert(self.identity.chain(), self.identity.key())?;
+            .with_single_cert(chain, self.identity.key())?;
         config.alpn_protocols = vec![protocol::ALPN.to_vec()];
         // A resumed session would skip the certificate checks, so nothing is kept to resume from.
         config.send_tls13_tickets = 0;
@@ -114,25 +124,45 @@ impl ServerTls {
 #[derive(Debug)]
 struct ClientVerifier {
     inner: Arc<dyn ClientCertVerifier>,
+    mandatory: bool,
     revocations: Revocations,
     rejected: Rejected,
 }
 
 impl ClientVerifier {
-    fn admit(&self, end_entity: &CertificateDer<'_>) -> Result<(), CertificateError> {
+    fn admit(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<(), CertificateError> {
+        for between in intermediates {
+            let enroller =
+                Presented::parse(between).map_err(|_| CertificateError::ApplicationVerificationFailure)?;
+            if self.revocations.is_revoked(&enroller.serial) {
+                return Err(CertificateError::Revoked);
+            }
+        }
         let peer = PeerIdentity::from_der(end_entity)
             .map_err(|_| CertificateError::ApplicationVerificationFailure)?;
         if self.revocations.is_revoked(&peer.serial) {
             return Err(CertificateError::Revoked);
         }
         match peer.role {
-            Role::Camera | Role::Operator => Ok(()),
-            Role::Server => Err(CertificateError::ApplicationVerificationFailure),
+            Role::Camera => Ok(()),
+            // What stands on an encoder server makes certificates for cameras alone.
+            Role::Operator if intermediates.is_empty() => Ok(()),
+            Role::Operator | Role::Server | Role::Enroller => {
+                Err(CertificateError::ApplicationVerificationFailure)
+            }
         }
     }
 }
 
 impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.inner.root_hint_subjects()
     }
@@ -143,10 +173,9 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let checked = self
-            .inner
-            .verify_client_cert(end_entity, intermediates, now)
-            .and_then(|verified| self.admit(end_entity).map(|()| verified).map_err(Error::from));
+        let checked = self.inner.verify_client_cert(end_entity, intermediates, now).and_then(|verified| {
+            self.admit(end_entity, intermediates).map(|()| verified).map_err(Error::from)
+        });
         checked.inspect_err(|_| self.rejected.note(end_entity))
     }
 

@@ -3,6 +3,7 @@
 
 mod agent;
 mod demo;
+mod enroll;
 mod evaluate;
 mod faults;
 mod ledger;

@@ -8,12 +8,14 @@
 //! A camera that is missing at the start is an error, at once. One that was there and is gone is waited for.
 
 mod choose;
+mod look;
 mod picture;
 mod rate;
 mod session;
 
 use std::path::{Path, PathBuf};
 
+pub(super) use self::look::look;
 use self::session::{Event, Session};
 use super::{CaptureError, Options, Shot, Source, Stop};
 

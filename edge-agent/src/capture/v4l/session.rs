@@ -142,7 +142,7 @@ fn start(stream: &mut Stream<'static>) -> io::Result<()> {
     stream.start()
 }
 
-fn offers(device: &Device) -> io::Result<Vec<Offer>> {
+pub(super) fn offers(device: &Device) -> io::Result<Vec<Offer>> {
     let formats = device.enum_formats()?;
     let offer = |format: v4l::format::Description| {
         // A driver that lists no sizes takes any: it is asked for the wanted one and says what it made of it.

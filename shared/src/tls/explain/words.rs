@@ -23,7 +23,7 @@ impl Sides {
         let (kind, ours) = match context.identity.me().role {
             Role::Server => ("agent", "encoder"),
             Role::Camera => ("encoder", "agent"),
-            Role::Operator => ("encoder", "operator"),
+            Role::Operator | Role::Enroller => ("encoder", "operator"),
         };
         Self { other: format!("the {kind} at {}", context.peer), kind, ours }
     }

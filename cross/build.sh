@@ -1,0 +1,51 @@
+#!/bin/sh
+# build.sh PROGRAM TARGET: builds edge-agent or dc-encoder for x86_64, aarch64 or armv7, checks what C library it
+# wants, and prints its path as the last line.
+#
+# The compiler's libraries for another architecture come from the first of these that is there:
+#   rustup   rustup target add …, done here if rustup has a toolchain
+#   cross    cross (github.com/cross-rs/cross), if CROSS=1
+#   Debian   the same release of rustc for this machine and its libraries for the other one (cross/debian-rust.sh)
+set -eu
+cd "$(dirname "$0")/.."
+program=$1 target=$2
+. cross/target.sh
+
+case $program in
+    edge-agent) profile=agent ;;
+    dc-encoder) profile=release ;;
+    *) echo "error: no program $program: edge-agent or dc-encoder" >&2; exit 2 ;;
+esac
+# The same bytes whoever builds, wherever: no paths of this machine, and the commit's time.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH
+export CARGO_PROFILE_RELEASE_STRIP=true CARGO_PROFILE_RELEASE_DEBUG=false CARGO_INCREMENTAL=0
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+RUSTFLAGS="--remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$CARGO_TARGET_DIR=/target"
+export RUSTFLAGS CARGO_TARGET_DIR
+
+say() { echo "+ $*" >&2; "$@" >&2; }
+
+if [ "$rust_target" != "$host" ]; then
+    sh cross/debian-packages.sh "gcc-$gnu" "libc6-dev-$deb_arch-cross" >&2
+    upper=$(echo "$rust_target" | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${upper}_LINKER=$gnu-gcc"
+    export "CC_$(echo "$rust_target" | tr - _)=$gnu-gcc" "AR_$(echo "$rust_target" | tr - _)=$gnu-ar"
+    export "BINDGEN_EXTRA_CLANG_ARGS_$(echo "$rust_target" | tr - _)=-I/usr/$gnu/include"
+    if [ "${CROSS:-}" = 1 ]; then
+        cargo=cross
+    elif [ -d "$(rustc --print sysroot)/lib/rustlib/$rust_target/lib" ]; then
+        :
+    elif command -v rustup >/dev/null && rustup target add "$rust_target" >&2; then
+        :
+    else
+        # Flags reach the proc macros and build scripts of this machine through --target; see cargo's documentation.
+        RUSTC=$(sh cross/debian-rust.sh "$deb_arch")
+        export RUSTC
+        CARGO_TARGET_DIR=$CARGO_TARGET_DIR/debian-rust
+    fi
+fi
+say "${cargo:-cargo}" build --locked --profile $profile --target "$rust_target" -p "$program" --bin "$program"
+built=$CARGO_TARGET_DIR/$rust_target/$profile/$program
+sh cross/check-glibc.sh "$built" "$glibc_floor" >&2
+echo "$built"

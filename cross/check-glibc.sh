@@ -1,0 +1,9 @@
+#!/bin/sh
+# check-glibc.sh FILE FLOOR: prints the newest version of the C library that a program wants, and fails if that is
+# newer than FLOOR.
+set -eu
+# Every architecture's names are in the same table; binutils of this machine reads them all.
+wants=$(readelf --version-info --wide "$1" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -Vu | tail -1)
+newest=$(printf '%s\n%s\n' "$wants" "$2" | sort -V | tail -1)
+[ "$newest" = "$2" ] || { echo "error: $1 wants glibc $wants, the floor is $2" >&2; exit 1; }
+echo "glibc $wants"

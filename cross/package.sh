@@ -1,0 +1,70 @@
+#!/bin/sh
+# package.sh PROGRAM TARGET: a Debian package and a tarball of edge-agent or dc-encoder in target/boxes. Two runs on one
+# commit give the same bytes.
+set -eu
+cd "$(dirname "$0")/.."
+program=$1 target=$2
+. cross/target.sh
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
+umask 022
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+binary=$(sh cross/build.sh "$program" "$target" | tail -1)
+glibc=$(sh cross/check-glibc.sh "$binary" "$glibc_floor" | sed 's/glibc //')
+mkdir -p "$out"
+root=$(mktemp -d "$out/.$program-$deb_arch.XXXXXX")
+trap 'rm -rf "$root"' EXIT
+chmod 755 "$root"
+
+install -D -m 0755 "$binary" "$root/usr/bin/$program"
+# What this machine runs to write the pages; in a build that tests have made already, if there is one.
+cargo build --quiet --locked --workspace --bin pages --bin edge-agent
+tools=${CARGO_TARGET_DIR:-$PWD/target}/debug
+"$tools/pages" "$program" "$root"
+gzip -9n "$root"/usr/share/man/man1/*.1
+for unit in cross/"$program"/*.service cross/"$program"/*.path; do
+    [ ! -e "$unit" ] || install -D -m 0644 "$unit" "$root/lib/systemd/system/$(basename "$unit")"
+done
+install -D -m 0644 "cross/$program/default" "$root/etc/default/$program"
+doc=$root/usr/share/doc/$program
+mkdir -p "$doc"
+sh cross/copyright.sh > "$doc/copyright"
+{
+    printf '%s (%s) stable; urgency=medium\n\n  * See CHANGELOG.md of the project.\n\n' "$program" "$version"
+    printf ' -- Fine-Tuned Heads <maintainers@fine-tuned-heads.example>  %s\n' "$(date -Rd "@$SOURCE_DATE_EPOCH")"
+} | gzip -9n > "$doc/changelog.gz"
+if [ "$program" = edge-agent ]; then
+    mkdir -p "$doc/examples"
+    "$tools/edge-agent" example-config > "$doc/examples/agent.toml"
+else
+    install -D -m 0644 cross/dc-encoder/encoder.toml "$root/etc/dc-encoder/encoder.toml"
+fi
+
+# The tarball is what the package installs, and a script that does it elsewhere.
+name=$program-$version-$target-linux-gnu
+tree=$(mktemp -d "$out/.tar.XXXXXX")
+trap 'rm -rf "$root" "$tree"' EXIT
+mkdir "$tree/$name"
+cp -a "$root/." "$tree/$name/"
+chmod 755 "$tree/$name"
+sed "s/@PROGRAM@/$program/g" cross/install.sh > "$tree/$name/install.sh"
+chmod 755 "$tree/$name/install.sh"
+tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$tree" -cf - "$name" |
+    gzip -9n > "$out/$name.tar.gz"
+
+mkdir -m 755 "$root/DEBIAN"
+for script in postinst prerm postrm; do install -m 0755 "cross/$program/$script" "$root/DEBIAN/$script"; done
+(cd "$root" && find etc -type f | sort | sed 's|^|/|') > "$root/DEBIAN/conffiles"
+size=$(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f1)
+{
+    sed -e "s/@ARCH@/$deb_arch/" -e "s/@LIBC@/libc6 (>= $glibc)/" -e '/^Description:/,$d' "cross/$program/control"
+    printf 'Version: %s\nPriority: optional\nInstalled-Size: %s\n' "$version" "$size"
+    echo 'Maintainer: Fine-Tuned Heads <maintainers@fine-tuned-heads.example>'
+    sed -n '/^Description:/,$p' "cross/$program/control"
+} > "$root/DEBIAN/control"
+(cd "$root" && find usr etc lib -type f | sort | xargs md5sum) > "$root/DEBIAN/md5sums"
+find "$root" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
+deb=$out/${program}_${version}_$deb_arch.deb
+dpkg-deb --root-owner-group -Zxz --threads-max=1 --build "$root" "$deb" >&2
+echo "$deb"

@@ -1,0 +1,29 @@
+#!/bin/sh
+# packages.sh [TARGET…]: packages of the agent for all architectures and of the encoder for x86_64, with lintian,
+# SHA-256 sums, and sizes against their goals. What cannot be built here is said at the end, and is an error.
+set -eu
+cd "$(dirname "$0")/.."
+sh cross/debian-packages.sh lintian
+out=${CARGO_TARGET_DIR:-$PWD/target}/boxes
+mkdir -p "$out"
+failed=""
+goal() { # WHAT GOAL_BYTES MEASURED_BYTES
+    verdict=met
+    [ "$3" -le "$2" ] || verdict=missed
+    awk -v w="$1" -v g="$2" -v m="$3" -v v=$verdict \
+        'BEGIN { printf "%s: goal=%.2fMB measured=%.2fMB %s\n", w, g / 1e6, m / 1e6, v }'
+}
+pack() {
+    if ! deb=$(sh cross/package.sh "$1" "$2"); then failed="$failed $1/$2"; return; fi
+    deb=$(echo "$deb" | tail -1)
+    echo "$deb"
+    lintian --tag-display-limit 0 --allow-root --fail-on error "$deb" || failed="$failed lintian:$1/$2"
+    [ "$1" = edge-agent ] || return 0
+    goal "edge-agent $2 package" 3000000 "$(stat -c %s "$deb")"
+    goal "edge-agent $2 installed" 8000000 "$(dpkg-deb --fsys-tarfile "$deb" | tar -tv | awk '{ n += $3 } END { print n }')"
+}
+targets=${*:-x86_64 aarch64 armv7}
+for target in $targets; do pack edge-agent "$target"; done
+for target in $targets; do case $target in x86_64|aarch64) pack dc-encoder "$target" ;; esac; done
+(cd "$out" && sha256sum -- *.deb *.tar.gz > SHA256SUMS && cat SHA256SUMS)
+[ -z "$failed" ] || { echo "error: not built, or with errors:$failed" >&2; exit 1; }

@@ -1,0 +1,12 @@
+# Sourced with $target set: names of a camera box's architecture. Sets rust_target, deb_arch, gnu (the triplet of Debian's compilers),
+# qemu (the emulator that runs its programs).
+case "$target" in
+    x86_64)  rust_target=x86_64-unknown-linux-gnu       deb_arch=amd64 gnu=x86_64-linux-gnu      qemu=x86_64 ;;
+    aarch64) rust_target=aarch64-unknown-linux-gnu      deb_arch=arm64 gnu=aarch64-linux-gnu     qemu=aarch64 ;;
+    armv7)   rust_target=armv7-unknown-linux-gnueabihf  deb_arch=armhf gnu=arm-linux-gnueabihf   qemu=arm ;;
+    *) echo "error: TARGET=$target is none of x86_64, aarch64, armv7" >&2; exit 2 ;;
+esac
+# Oldest C library that the programs run with: Debian 12's, Ubuntu 24.04's.
+glibc_floor=2.36
+host=$(rustc -vV | sed -n 's/^host: //p')
+out=${CARGO_TARGET_DIR:-$PWD/target}/boxes
