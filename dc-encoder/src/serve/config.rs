@@ -12,6 +12,7 @@ use protocol::limits::MAX_FRAME_BYTES;
 use serde::Deserialize;
 use shared::metrics::Endpoint;
 
+use crate::archive::Sampling;
 use crate::backend::{Engine, Precision};
 use crate::ledger::Energy;
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     /// Where Prometheus reads metrics, over HTTP: a port of this machine alone, or an address; not unless said.
     pub metrics: Option<Endpoint>,
+    /// Which frames of agents are kept, and where; none unless said.
+    pub archive: Sampling,
     /// Where its energy comes from, for the ledger.
     pub energy: Energy,
     /// What one agent, and all together, may take.
@@ -68,6 +71,7 @@ impl Default for Config {
             precision: Precision::default(),
             ready_file: None,
             metrics: None,
+            archive: Sampling::default(),
             energy: Energy::default(),
             limits: Limits::default(),
             queue: Queue::default(),

@@ -13,11 +13,11 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::frame::{Captured, Lost, LostReason, Shot};
+use super::{Captured, Lost, LostReason, Shot};
 use super::losses::{LossReceiver, LossSender, losses};
-use super::options::{Options, Pacing};
-use super::stop::Stop;
-use super::uri::SourceUri;
+use super::{Options, Pacing};
+use super::Stop;
+use super::SourceUri;
 use super::{CaptureError, Source};
 use crate::latest;
 

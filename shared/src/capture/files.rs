@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use shared::frames::{self, FrameRef};
-use shared::image::{self, Limits};
+use crate::frames::{self, FrameRef};
+use crate::image::{self, Limits};
 
 use super::frame::{Image, Shot};
 use super::uri::is_picture;

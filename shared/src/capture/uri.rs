@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
-use shared::telemetry::redact_url;
+use crate::telemetry::redact_url;
 
 const VIDEO: [&str; 10] = ["mp4", "mkv", "mov", "avi", "webm", "m4v", "mpg", "mpeg", "flv", "ts"];
 const LIST: [&str; 3] = ["csv", "jsonl", "txt"];
