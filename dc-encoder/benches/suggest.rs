@@ -105,7 +105,8 @@ fn ratio(a: &[Vec<f64>], b: &[Vec<f64>]) -> (f64, f64, f64) {
     let blocks = rows.div_ceil(BLOCK);
     let all: Vec<usize> = (0..rows).collect();
     let of = |draws: &[usize], rows: &[usize]| {
-        let sum = |errors: &[Vec<f64>]| draws.iter().flat_map(|d| rows.iter().map(|r| errors[*d][*r])).sum::<f64>();
+        let sum =
+            |errors: &[Vec<f64>]| draws.iter().flat_map(|d| rows.iter().map(|r| errors[*d][*r])).sum::<f64>();
         sum(a) / sum(b).max(f64::MIN_POSITIVE)
     };
     let every: Vec<usize> = (0..a.len()).collect();

@@ -56,10 +56,9 @@ impl Platform for Folder {
             let (id, at) = (record.id.to_string(), record.captured_at.to_string());
             writer.write_record([&id, &record.path, &record.camera, &at, "", ""]).map_err(broken)?;
         }
-        let bytes = writer.into_inner().map_err(|error| AnnotateError::Table {
-            path: table.clone(),
-            why: error.to_string(),
-        })?;
+        let bytes = writer
+            .into_inner()
+            .map_err(|error| AnnotateError::Table { path: table.clone(), why: error.to_string() })?;
         std::fs::write(&table, bytes).map_err(AnnotateError::io("write", &table))
     }
 

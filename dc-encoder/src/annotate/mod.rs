@@ -51,7 +51,10 @@ pub enum AnnotateError {
 }
 
 impl AnnotateError {
-    pub(crate) fn io<'a>(what: &'static str, path: &'a std::path::Path) -> impl Fn(std::io::Error) -> Self + 'a {
+    pub(crate) fn io<'a>(
+        what: &'static str,
+        path: &'a std::path::Path,
+    ) -> impl Fn(std::io::Error) -> Self + 'a {
         move |source| Self::Io { what, path: path.to_owned(), source }
     }
 }

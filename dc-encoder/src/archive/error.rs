@@ -28,7 +28,9 @@ pub enum ArchiveError {
     )]
     Newer { path: PathBuf, got: u32, known: u32 },
     /// A record that cannot be read.
-    #[error("the archive's {what} cannot be read ({detail}): restore it from a backup, or update this program")]
+    #[error(
+        "the archive's {what} cannot be read ({detail}): restore it from a backup, or update this program"
+    )]
     Corrupt { what: &'static str, detail: String },
     /// A file holds other bytes than were stored.
     #[error("{} is not what was stored as {id}: `archive verify` lists all such files", path.display())]
@@ -40,7 +42,9 @@ pub enum ArchiveError {
     #[error("camera {camera:?} has no frames in the archive; it has {}", list(known))]
     UnknownCamera { camera: String, known: Vec<String> },
     /// A name that no certificate may have either.
-    #[error("camera name {0:?}: want 1 to 63 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit")]
+    #[error(
+        "camera name {0:?}: want 1 to 63 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit"
+    )]
     CameraName(String),
     /// Not a JPEG.
     #[error("the frame is no JPEG that can be kept: {0}")]

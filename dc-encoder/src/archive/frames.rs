@@ -126,7 +126,9 @@ impl Frames {
 
 fn remove(path: &Path) -> Result<(), ArchiveError> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ArchiveError::io("delete", path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(ArchiveError::io("delete", path)(error))
+        }
         _ => Ok(()),
     }
 }

@@ -125,7 +125,11 @@ pub(super) struct Tables<'a> {
 
 impl Tables<'_> {
     /// Whether the camera has a frame with these bytes, and which.
-    pub(super) fn same_bytes(&self, camera: &str, digest: &[u8; 32]) -> Result<Option<FrameId>, ArchiveError> {
+    pub(super) fn same_bytes(
+        &self,
+        camera: &str,
+        digest: &[u8; 32],
+    ) -> Result<Option<FrameId>, ArchiveError> {
         let table = self.transaction.open_table(HASHES).map_err(ArchiveError::database)?;
         let found = table.get((camera, digest)).map_err(ArchiveError::database)?;
         Ok(found.map(|id| FrameId(*id.value())))
@@ -139,10 +143,15 @@ impl Tables<'_> {
 
     /// A frame that is not there yet.
     pub(super) fn insert(&self, record: &Record) -> Result<(), ArchiveError> {
-        let (db, camera, id) = (ArchiveError::database::<redb::StorageError>, record.camera.as_str(), &record.id.0);
+        let (db, camera, id) =
+            (ArchiveError::database::<redb::StorageError>, record.camera.as_str(), &record.id.0);
         let open = ArchiveError::database::<TableError>;
         let digest = digest_of(record)?;
-        self.transaction.open_table(FRAMES).map_err(open)?.insert(id, to_json(record).as_str()).map_err(db)?;
+        self.transaction
+            .open_table(FRAMES)
+            .map_err(open)?
+            .insert(id, to_json(record).as_str())
+            .map_err(db)?;
         let at = record.captured_at.as_microsecond();
         self.transaction.open_table(TIMES).map_err(open)?.insert((camera, at, id), ()).map_err(db)?;
         self.transaction.open_table(HASHES).map_err(open)?.insert((camera, &digest), id).map_err(db)?;
@@ -151,7 +160,8 @@ impl Tables<'_> {
 
     /// Everything that is known of a frame goes.
     pub(super) fn remove(&self, record: &Record) -> Result<(), ArchiveError> {
-        let (db, camera, id) = (ArchiveError::database::<redb::StorageError>, record.camera.as_str(), &record.id.0);
+        let (db, camera, id) =
+            (ArchiveError::database::<redb::StorageError>, record.camera.as_str(), &record.id.0);
         let open = ArchiveError::database::<TableError>;
         let digest = digest_of(record)?;
         self.transaction.open_table(FRAMES).map_err(open)?.remove(id).map_err(db)?;
@@ -186,7 +196,8 @@ impl Tables<'_> {
     /// An embedding of a frame that is there; one of the same space is replaced.
     pub(super) fn embed(&self, record: &Record, space: SpaceId, values: &[f32]) -> Result<(), ArchiveError> {
         let mut spaces = self.transaction.open_table(SPACES).map_err(ArchiveError::database)?;
-        let (got, known) = (values.len(), spaces.get(&space.0).map_err(ArchiveError::database)?.map(|it| it.value()));
+        let (got, known) =
+            (values.len(), spaces.get(&space.0).map_err(ArchiveError::database)?.map(|it| it.value()));
         match known {
             Some(want) if want != got as u64 => {
                 let (space, want) = (space.short(), usize::try_from(want).unwrap_or(usize::MAX));

@@ -48,7 +48,9 @@ pub enum LabelFault {
     OtherPath { id: FrameId, want: String, got: String },
     #[error("`{column}` is {got}, want {want}")]
     Value { column: &'static str, got: String, want: String },
-    #[error("box {index} is {got:?}, want [x, y, width, height] within the picture, in shares of its sides (0 to 1)")]
+    #[error(
+        "box {index} is {got:?}, want [x, y, width, height] within the picture, in shares of its sides (0 to 1)"
+    )]
     Box { index: usize, got: [f64; 4] },
     #[error("`count` is {value} and there are {boxes} boxes: leave one out, or make them agree")]
     Boxes { value: f64, boxes: usize },
@@ -63,9 +65,15 @@ impl Answer {
     /// A value of another type than the task's, or out of its range.
     pub fn read(task: Task, value: &serde_json::Value, boxes: Vec<[f64; 4]>) -> Result<Self, LabelFault> {
         let number = || value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
-        let wrong = |want: &str| LabelFault::Value { column: column(task), got: value.to_string(), want: want.into() };
+        let wrong = |want: &str| LabelFault::Value {
+            column: column(task),
+            got: value.to_string(),
+            want: want.into(),
+        };
         let answer = match task {
-            Task::Count if value.is_null() && !boxes.is_empty() => Self::Count { value: boxes.len() as f64, boxes },
+            Task::Count if value.is_null() && !boxes.is_empty() => {
+                Self::Count { value: boxes.len() as f64, boxes }
+            }
             Task::Count => Self::Count { value: number().ok_or_else(|| wrong("a number from 0 up"))?, boxes },
             Task::TimeOfDay => Self::TimeOfDay(number().ok_or_else(|| wrong("a number of minutes"))?),
             Task::Scalar => Self::Scalar(number().ok_or_else(|| wrong("a number"))?),
@@ -86,8 +94,11 @@ impl Answer {
             }
             Self::Count { value, boxes } => {
                 let inside = |b: &[f64; 4]| {
-                    b.iter().all(|v| (0.0..=1.0).contains(v)) && b[2] > 0.0 && b[3] > 0.0
-                        && b[0] + b[2] <= 1.0 + 1e-9 && b[1] + b[3] <= 1.0 + 1e-9
+                    b.iter().all(|v| (0.0..=1.0).contains(v))
+                        && b[2] > 0.0
+                        && b[3] > 0.0
+                        && b[0] + b[2] <= 1.0 + 1e-9
+                        && b[1] + b[3] <= 1.0 + 1e-9
                 };
                 if let Some(index) = boxes.iter().position(|it| !inside(it)) {
                     return Err(LabelFault::Box { index, got: boxes[index] });
@@ -101,7 +112,9 @@ impl Answer {
                 wrong(value.to_string(), "minutes from 0 to below 1440")
             }
             Self::Scalar(value) if !value.is_finite() => wrong(value.to_string(), "a finite number"),
-            Self::Class(name) if !is_class_name(name) => wrong(format!("{name:?}"), "a name of printable characters"),
+            Self::Class(name) if !is_class_name(name) => {
+                wrong(format!("{name:?}"), "a name of printable characters")
+            }
             _ => Ok(()),
         }
     }
@@ -322,14 +335,22 @@ mod tests {
         assert_eq!(read(Task::Count, json!("many")), "`count` is \"many\", want a number from 0 up");
         assert_eq!(read(Task::Count, json!(-1)), "`count` is -1, want a number from 0 up");
         assert_eq!(read(Task::Class, json!(3)), "`class` is 3, want a name");
-        assert_eq!(read(Task::TimeOfDay, json!(1440)), "`minute_of_day` is 1440, want minutes from 0 to below 1440");
+        assert_eq!(
+            read(Task::TimeOfDay, json!(1440)),
+            "`minute_of_day` is 1440, want minutes from 0 to below 1440"
+        );
         assert_eq!(Answer::read(Task::Count, &json!(" 3 "), Vec::new()), Ok(count(3.0)), "CSV is text");
         let boxes = |value, boxes| Answer::read(Task::Count, &value, boxes);
         assert_eq!(
             boxes(json!(null), vec![[0.1, 0.1, 0.2, 0.2]]),
             Ok(Answer::Count { value: 1.0, boxes: vec![[0.1, 0.1, 0.2, 0.2]] })
         );
-        assert!(boxes(json!(2), vec![[0.1, 0.1, 0.2, 0.2]]).unwrap_err().to_string().contains("2 and there are 1 boxes"));
+        assert!(
+            boxes(json!(2), vec![[0.1, 0.1, 0.2, 0.2]])
+                .unwrap_err()
+                .to_string()
+                .contains("2 and there are 1 boxes")
+        );
         assert!(boxes(json!(1), vec![[0.9, 0.1, 0.2, 0.2]]).unwrap_err().to_string().contains("box 0 is"));
     }
 }

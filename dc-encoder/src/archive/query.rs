@@ -230,7 +230,11 @@ impl Archive {
     ///
     /// # Errors
     /// An index that fails.
-    pub fn labelled(&self, camera: Option<&str>, task: Task) -> Result<Vec<(FrameId, Vec<Label>)>, ArchiveError> {
+    pub fn labelled(
+        &self,
+        camera: Option<&str>,
+        task: Task,
+    ) -> Result<Vec<(FrameId, Vec<Label>)>, ArchiveError> {
         let read = self.index.read()?;
         let table = read.open_table(index::LABELS).map_err(ArchiveError::database)?;
         let mut found: Vec<(FrameId, Vec<Label>)> = Vec::new();
@@ -247,7 +251,9 @@ impl Archive {
             }
         }
         let Some(camera) = camera else { return Ok(found) };
-        let of_camera = |id: FrameId| Ok::<_, ArchiveError>(self.index.record(id)?.is_some_and(|record| record.camera == camera));
+        let of_camera = |id: FrameId| {
+            Ok::<_, ArchiveError>(self.index.record(id)?.is_some_and(|record| record.camera == camera))
+        };
         let mut kept = Vec::new();
         for (id, labels) in found {
             if of_camera(id)? {

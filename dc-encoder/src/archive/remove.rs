@@ -82,7 +82,8 @@ impl Archive {
             removed = self.remove(&old)?;
         }
         let Some(limit) = keep.bytes else { return Ok(removed) };
-        let total = self.totals()?.into_iter().find(|(name, ..)| name == camera).map_or(0, |(.., bytes)| bytes);
+        let total =
+            self.totals()?.into_iter().find(|(name, ..)| name == camera).map_or(0, |(.., bytes)| bytes);
         let mut beyond = total.saturating_sub(limit);
         if beyond == 0 {
             return Ok(removed);

@@ -63,9 +63,10 @@ impl Sampling {
     /// # Errors
     /// In words, with the key.
     pub fn check(&self) -> Result<(), String> {
-        let all = self.cameras.iter().map(|(name, it)| {
-            (format!("archive.cameras.{name}"), it.every, it.one_in, it.zone.as_deref())
-        });
+        let all = self
+            .cameras
+            .iter()
+            .map(|(name, it)| (format!("archive.cameras.{name}"), it.every, it.one_in, it.zone.as_deref()));
         let own = ("archive".to_owned(), self.every, self.one_in, self.zone.as_deref());
         for (key, every, one_in, zone) in std::iter::once(own).chain(all) {
             if every.is_some() && one_in.is_some() {
@@ -160,7 +161,10 @@ mod tests {
         assert_eq!(sampling.policy("gate"), Policy::OneIn(3));
         assert_eq!(sampling.policy("toilet"), Policy::Off);
         assert_eq!(sampling.policy("far"), Policy::Every(Duration::from_secs(5)));
-        assert_eq!((sampling.zone("far").to_string(), sampling.zone("gate").to_string()), ("+01:00".into(), "UTC".into()));
+        assert_eq!(
+            (sampling.zone("far").to_string(), sampling.zone("gate").to_string()),
+            ("+01:00".into(), "UTC".into())
+        );
         assert_eq!(Sampling::default().policy("x"), Policy::Every(EVERY));
     }
 

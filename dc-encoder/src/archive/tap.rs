@@ -46,7 +46,8 @@ impl Tap {
         let archive = Archive::open(dir)?;
         let (sender, receiver) = sync_channel(WAITING);
         let keeper = Keeper { archive, keep: sampling.keep(), looked: Instant::now(), kept: 0, failed: 0 };
-        let thread = std::thread::Builder::new().name("archive".to_owned()).spawn(move || keeper.run(&receiver));
+        let thread =
+            std::thread::Builder::new().name("archive".to_owned()).spawn(move || keeper.run(&receiver));
         let thread = thread.map_err(ArchiveError::io("start a thread for", dir))?;
         tracing::info!(archive = %dir.display(), "keeping samples of agents' frames");
         Ok(Some(Self {
@@ -72,7 +73,10 @@ impl Tap {
         if let Err(TrySendError::Full(_)) = sender.try_send(frame(&self.sampling)) {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
-                tracing::warn!(dropped, "the archive is behind: samples are dropped; is its disk slow or full?");
+                tracing::warn!(
+                    dropped,
+                    "the archive is behind: samples are dropped; is its disk slow or full?"
+                );
             }
         }
     }

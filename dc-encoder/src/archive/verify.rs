@@ -32,7 +32,9 @@ impl fmt::Display for Fault {
             Self::Lost(id, path) => write!(f, "lost: {path} of frame {id} is not there"),
             Self::Altered(id, path) => write!(f, "altered: {path} does not hold the bytes of frame {id}"),
             Self::Unlinked(path) => write!(f, "unlinked: the index does not know {path}"),
-            Self::Inconsistent(id) => write!(f, "inconsistent: id and path of {id} do not follow from its record"),
+            Self::Inconsistent(id) => {
+                write!(f, "inconsistent: id and path of {id} do not follow from its record")
+            }
             Self::Dangling(what, id) => write!(f, "dangling: {what} of {id}, which is no frame here"),
             Self::Miscounted(camera) => write!(f, "miscounted: frames or bytes of {camera}"),
         }

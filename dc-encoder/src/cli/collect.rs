@@ -103,7 +103,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         stall: args.stall,
     };
     shared::tls::check_camera_name(&config.camera)?;
-    let mut embedder = args.model.as_deref().map(|model| Embedder::open(model, args.on.into())).transpose()?;
+    let mut embedder =
+        args.model.as_deref().map(|model| Embedder::open(model, args.on.into())).transpose()?;
     let archive = Archive::open(&args.at.archive)?;
     let stop = Stop::new();
     stop_on_signals(&stop)?;
@@ -133,6 +134,7 @@ fn stop_on_signals(stop: &Stop) -> anyhow::Result<()> {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         std::process::exit(130);
     };
-    let spawned = std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait));
+    let spawned =
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait));
     spawned.map(drop).context("cannot listen for signals")
 }

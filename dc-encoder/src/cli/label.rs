@@ -17,7 +17,9 @@ use crate::suggest::{self, Options, Pick, Scaled, Tile};
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Choose frames that are worth a label: diverse, new, typical, and where heads differ
-    #[command(after_help = "Example:\n  dc-encoder label suggest --camera plaza-1 --task count --n 30 --batch monday --sheet monday.png")]
+    #[command(
+        after_help = "Example:\n  dc-encoder label suggest --camera plaza-1 --task count --n 30 --batch monday --sheet monday.png"
+    )]
     Suggest(SuggestArgs),
     /// Label a batch in the browser, by keyboard, on this machine
     #[command(after_help = "Example:\n  dc-encoder label serve --batch monday --who ann")]
@@ -96,14 +98,17 @@ fn suggest(args: &SuggestArgs) -> anyhow::Result<()> {
         eprintln!("{} of {}: the others look like these or like labelled ones", picks.len(), args.n);
     }
     if let Some(path) = &args.sheet {
-        let tiles = picks.iter().map(|pick| tile(&archive, &embedded, pick)).collect::<anyhow::Result<Vec<_>>>()?;
+        let tiles =
+            picks.iter().map(|pick| tile(&archive, &embedded, pick)).collect::<anyhow::Result<Vec<_>>>()?;
         suggest::write_sheet(path, &tiles)?;
         eprintln!("{}: {} frames with why", path.display(), tiles.len());
     }
     if let Some(name) = &args.batch {
         let ids = picks.iter().map(|pick| embedded.ids[pick.row]).collect();
         Batch::create(&archive, name, (args.task, ids))?;
-        eprintln!("batch {name}: `dc-encoder label serve --batch {name}`, or `label push --batch {name} --to DIR`");
+        eprintln!(
+            "batch {name}: `dc-encoder label serve --batch {name}`, or `label push --batch {name} --to DIR`"
+        );
     }
     Ok(())
 }
@@ -135,7 +140,10 @@ fn doubt(args: &SuggestArgs, embedded: &Embedded) -> anyhow::Result<Vec<f32>> {
         let head = Head::load(path)?;
         head.check_space(&embedded.space)?;
         if head.needs_tokens() {
-            bail!("{} reads latent tokens, which the archive does not keep: give heads on the embedding", path.display());
+            bail!(
+                "{} reads latent tokens, which the archive does not keep: give heads on the embedding",
+                path.display()
+            );
         }
         let answer = |row| Ok(head.run(&Input { embedding: embedded.row(row), tokens: None })?.value);
         answers.push((0..embedded.ids.len()).map(answer).collect::<anyhow::Result<Vec<f64>>>()?);
@@ -171,7 +179,8 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let watched = Batch::get(&archive, &batch)?;
     let served = runtime.block_on(async {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let page = Page { batch: batch.clone(), who, classes, port };
         let served = page.serve(Arc::clone(&archive)).await?;
         println!("label in the browser: {}", served.url);
@@ -223,7 +232,11 @@ fn push(args: PushArgs) -> anyhow::Result<()> {
     let archive = Archive::open_existing(&args.at.archive)?;
     let mut folder = Folder { dir: args.to, who: String::new() };
     let sent = annotate::push(&archive, &args.batch, &mut folder)?;
-    println!("{}: {sent} frames; fill in labels.csv, then `dc-encoder label pull --batch {}`", folder.place(), args.batch);
+    println!(
+        "{}: {sent} frames; fill in labels.csv, then `dc-encoder label pull --batch {}`",
+        folder.place(),
+        args.batch
+    );
     Ok(())
 }
 
@@ -274,11 +287,15 @@ fn status(args: &StatusArgs) -> anyhow::Result<()> {
         None => Batch::all(&archive)?,
     };
     if batches.is_empty() {
-        println!("no batches in {}: `dc-encoder label suggest --batch NAME` makes one", archive.dir().display());
+        println!(
+            "no batches in {}: `dc-encoder label suggest --batch NAME` makes one",
+            archive.dir().display()
+        );
     }
     for (name, batch) in batches {
         let progress = batch.progress(&archive)?;
-        let sent = batch.sent.as_ref().map_or_else(String::new, |it| format!(", sent to {} {}", it.to, it.place));
+        let sent =
+            batch.sent.as_ref().map_or_else(String::new, |it| format!(", sent to {} {}", it.to, it.place));
         println!(
             "{name}: {} of {} labelled ({}){sent}",
             progress.labelled,
@@ -286,7 +303,8 @@ fn status(args: &StatusArgs) -> anyhow::Result<()> {
             task_name(batch.task)
         );
         for (id, labels, together) in progress.disputed {
-            let each: Vec<String> = labels.iter().map(|it| format!("{} {}", it.who, it.answer.value())).collect();
+            let each: Vec<String> =
+                labels.iter().map(|it| format!("{} {}", it.who, it.answer.value())).collect();
             let value = together.value.map_or("undecided".to_owned(), |value| format!("{value} counts"));
             println!("  disputed {id}: {}; {value}", each.join(", "));
         }

@@ -213,7 +213,8 @@ impl Keeper<'_> {
     }
 
     fn is_done(&self, until: Option<Instant>, stop: &Stop) -> bool {
-        let enough = self.config.frames.is_some_and(|frames| self.summary.kept + self.batch.len() as u64 >= frames);
+        let enough =
+            self.config.frames.is_some_and(|frames| self.summary.kept + self.batch.len() as u64 >= frames);
         enough || stop.is_stopped() || until.is_some_and(|until| Instant::now() >= until)
     }
 

@@ -79,7 +79,9 @@ impl Page {
         let mut command = Command::new(&self.program);
         command.args(["--no-warnings", "--no-playlist", "--get-url", "--format", FORMAT, "--", &self.url]);
         let output = command.stdin(Stdio::null()).output().map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => PageError::NoProgram { url: url.clone(), program: program.clone() },
+            std::io::ErrorKind::NotFound => {
+                PageError::NoProgram { url: url.clone(), program: program.clone() }
+            }
             _ => PageError::Spawn { program: program.clone(), source },
         })?;
         let said = String::from_utf8_lossy(&output.stdout);
@@ -102,11 +104,16 @@ mod tests {
 
     #[test]
     fn pages_are_told_from_streams() {
-        for page in ["https://www.youtube.com/watch?v=x", "https://youtu.be/x", "http://m.youtube.com/live/x"] {
+        for page in ["https://www.youtube.com/watch?v=x", "https://youtu.be/x", "http://m.youtube.com/live/x"]
+        {
             assert!(Page::is_page(page), "{page}");
         }
-        for other in ["https://example.net/youtube.com/live.m3u8", "rtsp://youtube.com/x", "notyoutube.com", "/dev/video0"]
-        {
+        for other in [
+            "https://example.net/youtube.com/live.m3u8",
+            "rtsp://youtube.com/x",
+            "notyoutube.com",
+            "/dev/video0",
+        ] {
             assert!(!Page::is_page(other), "{other}");
         }
     }

@@ -9,7 +9,9 @@ pub struct Rate(f64);
 
 /// Why a text is no [`Rate`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no rate: write frames a second (2, 0.5), or frames per time (1/10s, 6/1min), at most 100 a second")]
+#[error(
+    "`{0}` is no rate: write frames a second (2, 0.5), or frames per time (1/10s, 6/1min), at most 100 a second"
+)]
 pub struct ParseRateError(String);
 
 impl Rate {
@@ -48,7 +50,9 @@ mod tests {
 
     #[test]
     fn rates_are_read_or_explained() {
-        for (text, rate) in [("2", 2.0), ("0.5", 0.5), ("1/10s", 0.1), ("6/1min", 0.1), ("1/1day", 1.0 / 86_400.0)] {
+        for (text, rate) in
+            [("2", 2.0), ("0.5", 0.5), ("1/10s", 0.1), ("6/1min", 0.1), ("1/1day", 1.0 / 86_400.0)]
+        {
             assert!((text.parse::<Rate>().unwrap().per_second() - rate).abs() < 1e-12, "{text}");
         }
         for text in ["", "0", "-1", "1/", "1/soon", "200", "nan", "1/0s", "1/2days"] {

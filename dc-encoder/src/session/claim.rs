@@ -106,7 +106,9 @@ impl Received {
         let context = shared.context();
         let sample = self.sample(shared);
         let outcome = settle(context.pipeline.submit(self.frame), self.deadline, context).await;
-        if let (Some(jpeg), Outcome::Encoded { encoded, .. }, Some(tap)) = (sample, &outcome, &context.archive) {
+        if let (Some(jpeg), Outcome::Encoded { encoded, .. }, Some(tap)) =
+            (sample, &outcome, &context.archive)
+        {
             keep(tap, shared.name(), (&self.header, jpeg, encoded), context);
         }
         reply(&self.header, self.received, outcome, shared)
@@ -128,7 +130,12 @@ impl Received {
 const CLOCK_MS: u64 = 1000;
 
 /// Hands an answered frame to the archive, with its embedding.
-fn keep(tap: &Tap, camera: &str, (header, jpeg, encoded): (&FrameHeader, Bytes, &Encoded), context: &Context) {
+fn keep(
+    tap: &Tap,
+    camera: &str,
+    (header, jpeg, encoded): (&FrameHeader, Bytes, &Encoded),
+    context: &Context,
+) {
     let Ok(captured_at) = Timestamp::from_microsecond(header.captured_at_us) else { return };
     let embedding = Embedding { space: context.welcome.space, values: encoded.embedding.clone() };
     tap.offer(camera, Instant::now(), |sampling| Incoming {

@@ -95,12 +95,14 @@ impl<'a> Regions<'a> {
         let (frames, centre) = (self.frames, self.centres.len());
         self.centres.push(row);
         let own = frames.row(row);
-        self.distance.par_iter_mut().zip(&mut self.nearest).enumerate().for_each(|(at, (distance, nearest))| {
-            let to = squared(frames.row(at), own);
-            if to < *distance {
-                (*distance, *nearest) = (to, centre);
-            }
-        });
+        self.distance.par_iter_mut().zip(&mut self.nearest).enumerate().for_each(
+            |(at, (distance, nearest))| {
+                let to = squared(frames.row(at), own);
+                if to < *distance {
+                    (*distance, *nearest) = (to, centre);
+                }
+            },
+        );
     }
 
     /// Moves each pick to the frame of its region that is nearest to the region's middle; whether any moved.

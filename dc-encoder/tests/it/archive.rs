@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dc_encoder::archive::{
-    Added, Answer, Archive, ArchiveError, Embedding, Export, Fault, FrameId, Incoming, Keep, Label, Query, Returned,
+    Added, Answer, Archive, ArchiveError, Embedding, Export, Fault, FrameId, Incoming, Keep, Label, Query,
+    Returned,
 };
 use dc_encoder::evaluate::Folder;
 use jiff::Timestamp;
@@ -77,7 +78,10 @@ fn frames_come_out_as_they_went_in() {
     assert_eq!(found.iter().map(|it| it.record.id).collect::<Vec<_>>(), world.ids);
     for (i, it) in (0..).zip(&found) {
         let record = &it.record;
-        assert_eq!((record.camera.as_str(), record.captured_at, record.zone.as_str()), ("plaza-1", at(i.into()), "+02:00"));
+        assert_eq!(
+            (record.camera.as_str(), record.captured_at, record.zone.as_str()),
+            ("plaza-1", at(i.into()), "+02:00")
+        );
         assert_eq!((record.width, record.height, record.uncertainty_ms), (32, 24, 500));
         assert_eq!(world.archive.jpeg(record).unwrap(), picture(i));
         assert!(record.is_consistent());
@@ -94,11 +98,22 @@ fn frames_come_out_as_they_went_in() {
 #[test]
 fn the_same_bytes_of_a_camera_are_stored_once() {
     let world = World::new(3);
-    let again = world.archive.add(vec![incoming("plaza-1", 1), incoming("plaza-1", 9), incoming("plaza-1", 9)]).unwrap();
+    let again = world
+        .archive
+        .add(vec![incoming("plaza-1", 1), incoming("plaza-1", 9), incoming("plaza-1", 9)])
+        .unwrap();
     assert_eq!(again[0], Added::Same(world.ids[1]));
-    assert_eq!((again[1], again[2]), (Added::New(again[1].id()), Added::Same(again[1].id())), "twice in one batch");
+    assert_eq!(
+        (again[1], again[2]),
+        (Added::New(again[1].id()), Added::Same(again[1].id())),
+        "twice in one batch"
+    );
     let late = Incoming { captured_at: at(500), ..incoming("plaza-1", 2) };
-    assert_eq!(world.archive.add(vec![late]).unwrap(), [Added::Same(world.ids[2])], "a stream that stands still");
+    assert_eq!(
+        world.archive.add(vec![late]).unwrap(),
+        [Added::Same(world.ids[2])],
+        "a stream that stands still"
+    );
     let other = world.archive.add(vec![incoming("plaza-2", 1)]).unwrap();
     assert!(matches!(other[0], Added::New(id) if id != world.ids[1]), "another camera is another frame");
     assert_eq!(world.archive.totals().unwrap().iter().map(|it| it.1).collect::<Vec<_>>(), [4, 1]);
@@ -117,10 +132,14 @@ fn frames_are_found_by_camera_time_and_labels() {
     let stretch = Query { since: Some(at(3)), until: Some(at(7)), ..Query::default() };
     assert_eq!(find(stretch.clone()), world.ids[3..7]);
     assert_eq!(find(Query { newest: Some(2), ..stretch.clone() }), world.ids[5..7]);
-    assert_eq!(find(Query { labelled: Some((Task::Count, true)), ..stretch.clone() }), [world.ids[4], world.ids[6]]);
+    assert_eq!(
+        find(Query { labelled: Some((Task::Count, true)), ..stretch.clone() }),
+        [world.ids[4], world.ids[6]]
+    );
     assert_eq!(find(Query { labelled: Some((Task::Count, false)), ..stretch }), [world.ids[3], world.ids[5]]);
     assert_eq!(world.archive.find(&Query::default()).unwrap().len(), 11);
-    let error = world.archive.find(&Query { camera: Some("plaza-7".into()), ..Query::default() }).unwrap_err();
+    let error =
+        world.archive.find(&Query { camera: Some("plaza-7".into()), ..Query::default() }).unwrap_err();
     assert_eq!(error.to_string(), "camera \"plaza-7\" has no frames in the archive; it has plaza-1, plaza-2");
 }
 
@@ -146,14 +165,18 @@ fn a_label_that_fits_no_frame_leaves_all_as_it_was() {
     let stranger = FrameId([9; 16]);
     for (bad, want) in [
         (count(stranger, "ann", 1.0), format!("ann's list line 1: frame {stranger} is not in the archive")),
-        (count(world.ids[0], "ann", -1.0), "ann's list line 1: `count` is -1, want a number from 0 up".to_owned()),
+        (
+            count(world.ids[0], "ann", -1.0),
+            "ann's list line 1: `count` is -1, want a number from 0 up".to_owned(),
+        ),
         (count(world.ids[0], "", 1.0), "the annotator's name is \"\", want 1 to 200 bytes".to_owned()),
         (
             Returned { path: Some("frames/elsewhere.jpg".into()), ..count(world.ids[0], "ann", 1.0) },
             "comes back as \"frames/elsewhere.jpg\": labels and pictures were mixed up".to_owned(),
         ),
     ] {
-        let error = world.archive.put_labels(&[count(world.ids[0], "ben", 1.0), bad]).unwrap_err().to_string();
+        let error =
+            world.archive.put_labels(&[count(world.ids[0], "ben", 1.0), bad]).unwrap_err().to_string();
         assert!(error.contains(&want), "{error}\nwant {want}");
     }
     assert_eq!(world.archive.get(world.ids[0]).unwrap().labels, []);
@@ -242,7 +265,10 @@ fn an_archive_of_a_newer_program_is_left_alone() {
 fn what_is_no_frame_is_refused_and_nothing_of_its_batch_stays() {
     let world = World::new(1);
     for (bad, want) in [
-        (Incoming { jpeg: Bytes::from_static(b"<html>"), ..incoming("plaza-1", 7) }, "no JPEG that can be kept: not a JPEG"),
+        (
+            Incoming { jpeg: Bytes::from_static(b"<html>"), ..incoming("plaza-1", 7) },
+            "no JPEG that can be kept: not a JPEG",
+        ),
         (incoming("../plaza", 7), "camera name \"../plaza\": want 1 to 63 of a-z"),
     ] {
         let error = world.archive.add(vec![incoming("plaza-1", 5), bad]).unwrap_err().to_string();
@@ -270,7 +296,10 @@ fn an_export_is_what_evaluate_reads() {
     assert_eq!((exported.frames, exported.labelled, exported.disputed), (40, 20, 1));
     assert_eq!(exported.split, Some((10, 10)));
     let folder = Folder::open(&out).unwrap();
-    assert_eq!((folder.labels.rows.len(), folder.split.pool.clone(), folder.split.test.clone()), (20, 0..10, 10..20));
+    assert_eq!(
+        (folder.labels.rows.len(), folder.split.pool.clone(), folder.split.test.clone()),
+        (20, 0..10, 10..20)
+    );
     assert_eq!(folder.labels.rows[0].value, 2.0, "ann says 0 and ben 4");
     let list = shared::frames::list(&out.join("frames.jsonl")).unwrap();
     assert_eq!(list.len(), 40);

@@ -72,7 +72,8 @@ fn killed_at_any_moment_nothing_is_lost_or_unlinked() {
             child.wait().unwrap();
             kept.clear();
         } else {
-            let args = ["add", "--archive", at, "--frames", frames, "--camera", "gate", "--batch", "7", "--json"];
+            let args =
+                ["add", "--archive", at, "--frames", frames, "--camera", "gate", "--batch", "7", "--json"];
             let said = kill_while_adding(dc_encoder(&args), random.random_range(0..FRAMES as usize), then);
             acknowledged += said.len();
             mid_way += usize::from(said.len() < FRAMES as usize);

@@ -45,7 +45,15 @@ impl World {
 /// Four seconds of a moving test picture, ten frames a second.
 fn video(path: &Path) {
     let status = Command::new("ffmpeg")
-        .args(["-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=4"])
+        .args([
+            "-nostdin",
+            "-loglevel",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=size=64x48:rate=10:duration=4",
+        ])
         .arg(path)
         .status()
         .expect("this test needs ffmpeg: apt-get install ffmpeg");
@@ -64,7 +72,10 @@ fn a_video_is_collected_at_a_rate_with_times_from_its_beginning() {
     let times: Vec<String> = found.iter().map(|it| it.record.captured_at.to_string()).collect();
     assert_eq!(times[..3], ["2026-06-01T12:00:00Z", "2026-06-01T12:00:00.5Z", "2026-06-01T12:00:01Z"]);
     let record = &found[3].record;
-    assert_eq!((record.width, record.height, record.uncertainty_ms, record.zone.as_str()), (64, 48, 500, "+02:00"));
+    assert_eq!(
+        (record.width, record.height, record.uncertainty_ms, record.zone.as_str()),
+        (64, 48, 500, "+02:00")
+    );
     assert!(record.source.contains("clip.mp4"), "{}", record.source);
     let again = world.collect(&args).unwrap();
     assert!(again.contains("0 frames kept") && again.contains("8 were there"), "{again}");
@@ -95,7 +106,10 @@ fn what_is_no_source_is_explained() {
         (vec!["nowhere.mp4"], "nowhere.mp4 does not exist"),
         (vec!["gopher://host/x"], "gopher"),
         (vec![text.to_str().unwrap()], "ffmpeg cannot read "),
-        (vec!["--page", "http://127.0.0.1:9/watch", "--yt-dlp", "/nowhere/yt-dlp"], "/nowhere/yt-dlp was not found: install it"),
+        (
+            vec!["--page", "http://127.0.0.1:9/watch", "--yt-dlp", "/nowhere/yt-dlp"],
+            "/nowhere/yt-dlp was not found: install it",
+        ),
         (vec![text.to_str().unwrap(), "--rate", "often"], "`often` is no rate"),
         (vec![text.to_str().unwrap(), "--schedule", "6-20"], "`6-20` is no schedule"),
         (vec![text.to_str().unwrap(), "--zone", "Mars"], "\"Mars\" is no time zone"),
@@ -118,11 +132,17 @@ fn a_page_is_resolved_by_yt_dlp() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let good = fake("good", &format!("for last; do :; done\n[ \"$last\" = https://youtu.be/x ] && echo {}", clip.display()));
+    let good = fake(
+        "good",
+        &format!("for last; do :; done\n[ \"$last\" = https://youtu.be/x ] && echo {}", clip.display()),
+    );
     let said = world.collect(&["https://youtu.be/x", "--yt-dlp", &good, "--rate", "1"]).unwrap();
     assert!(said.starts_with("plaza-1: 4 frames kept"), "{said}");
     assert_eq!(world.found()[0].record.source.split('#').next(), Some("https://youtu.be/x"));
     let bad = fake("bad", "echo 'ERROR: [youtube] x: Video unavailable' >&2; exit 1");
     let error = world.collect(&["https://youtu.be/x", "--yt-dlp", &bad]).unwrap_err();
-    assert!(error.contains("yt-dlp finds no video at https://youtu.be/x: ERROR: [youtube] x: Video unavailable"), "{error}");
+    assert!(
+        error.contains("yt-dlp finds no video at https://youtu.be/x: ERROR: [youtube] x: Video unavailable"),
+        "{error}"
+    );
 }

@@ -86,8 +86,14 @@ fn what_comes_back_wrong_is_refused_with_its_line() {
     assert!(none.contains("holds no labels.csv or labels.jsonl"), "{none}");
     let (id, path, other) = (world.ids[0], world.path(0), world.path(1));
     for (rows, want) in [
-        (format!("{id},{path},many\n"), "labels.csv line 2: `count` is \"many\", want a number from 0 up".to_owned()),
-        (format!("{id},{other},3\n"), format!("labels.csv line 2: frame {id} was sent as {path:?} and comes back as")),
+        (
+            format!("{id},{path},many\n"),
+            "labels.csv line 2: `count` is \"many\", want a number from 0 up".to_owned(),
+        ),
+        (
+            format!("{id},{other},3\n"),
+            format!("labels.csv line 2: frame {id} was sent as {path:?} and comes back as"),
+        ),
         (format!("row-7,{path},3\n"), "labels.csv line 2: \"row-7\" is no frame id".to_owned()),
         (format!("{id},{path},3\n{},,3\n", FrameId([3; 16])), "labels.csv line 3: frame 03030303".to_owned()),
         (format!("{},{},3\n", world.ids[3], world.path(3)), "is not of batch \"monday\"".to_owned()),
@@ -97,7 +103,10 @@ fn what_comes_back_wrong_is_refused_with_its_line() {
     }
     let error = world.refused("labels.csv", &format!("id,file,people\n{id},{path},3\n"));
     assert!(error.contains("there is no column `count`, only id, file, people"), "{error}");
-    let error = world.refused("labels.jsonl", &json!({ "id": id, "count": 2, "boxes": [[0.5, 0.5, 0.7, 0.1]] }).to_string());
+    let error = world.refused(
+        "labels.jsonl",
+        &json!({ "id": id, "count": 2, "boxes": [[0.5, 0.5, 0.7, 0.1]] }).to_string(),
+    );
     assert!(error.contains("labels.jsonl line 1: box 0 is [0.5, 0.5, 0.7, 0.1]"), "{error}");
     assert_eq!(world.archive.labelled(None, Task::Count).unwrap(), [], "nothing of it was taken");
     let error = annotate::pull(&world.archive, "tuesday", &mut world.folder()).unwrap_err().to_string();
@@ -133,7 +142,11 @@ impl Client {
     fn ask(&self, request: &str, headers: &str, body: &str) -> Answered {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let length = body.len();
-        write!(stream, "{request} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}").unwrap();
+        write!(
+            stream,
+            "{request} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        )
+        .unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let end = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
@@ -176,7 +189,11 @@ fn the_page_shows_the_batch_and_takes_labels() {
     let world = World::new(Task::Count);
     page(&world, &[], |client| {
         let html = client.get("/");
-        assert!(html.0 == 200 && html.1.contains("content-security-policy: default-src 'none'"), "{}", html.1);
+        assert!(
+            html.0 == 200 && html.1.contains("content-security-policy: default-src 'none'"),
+            "{}",
+            html.1
+        );
         assert_eq!(client.ask("GET /label.js", &client.host(), "").0, 200);
         let batch = client.get("/api/batch").json();
         assert_eq!((batch["task"].as_str(), batch["frames"].as_array().unwrap().len()), (Some("count"), 3));
@@ -193,7 +210,11 @@ fn the_page_shows_the_batch_and_takes_labels() {
         assert_eq!((label.who.as_str(), label.from.as_str()), ("ann", "page monday"));
         let marked = vec![[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.1, 0.1]];
         assert_eq!(label.answer, Answer::Count { value: 2.0, boxes: marked });
-        assert_eq!(client.get("/api/batch").json()["frames"][0]["boxes"], boxes, "it is there when the page is opened again");
+        assert_eq!(
+            client.get("/api/batch").json()["frames"][0]["boxes"],
+            boxes,
+            "it is there when the page is opened again"
+        );
     });
 }
 
@@ -205,8 +226,16 @@ fn the_page_refuses_what_is_no_label_in_words() {
         let stranger = world.ids[3];
         for (body, status, want) in [
             (json!({ "id": id, "path": path, "value": 3 }), 422, "`class` is 3, want a name"),
-            (json!({ "id": id, "path": world.path(1), "value": "fog" }), 422, "labels and pictures were mixed up"),
-            (json!({ "id": stranger, "path": world.path(3), "value": "fog" }), 422, "is not of batch \"monday\""),
+            (
+                json!({ "id": id, "path": world.path(1), "value": "fog" }),
+                422,
+                "labels and pictures were mixed up",
+            ),
+            (
+                json!({ "id": stranger, "path": world.path(3), "value": "fog" }),
+                422,
+                "is not of batch \"monday\"",
+            ),
             (json!({ "id": id, "path": path, "value": "fog", "extra": 1 }), 400, "unknown field `extra`"),
         ] {
             let answer = client.post(&body);
@@ -230,7 +259,12 @@ fn nobody_else_can_look_or_label() {
             ("no token", "GET /".to_owned(), host.clone(), ""),
             ("another token", format!("GET /?token={}", "0".repeat(32)), host.clone(), ""),
             ("frames without a token", format!("GET /frames/{}", world.ids[0]), host.clone(), ""),
-            ("a name bent to this machine", format!("GET /?token={token}"), "host: evil.example\r\n".to_owned(), ""),
+            (
+                "a name bent to this machine",
+                format!("GET /?token={token}"),
+                "host: evil.example\r\n".to_owned(),
+                "",
+            ),
             // What another page's form or script can send: the address, if it knew it, but no header of its own.
             ("a form", format!("POST /api/label?token={token}"), format!("{host}{json_}"), body.as_str()),
         ] {

@@ -37,7 +37,10 @@ async fn one_in_so_many_frames_is_kept_as_it_was_answered() {
     }
     assert_eq!(found.len(), 3, "nothing of the camera that is off");
     let record = &found[0].record;
-    assert_eq!((record.camera.as_str(), record.zone.as_str(), record.source.as_str()), ("gate", "+02:00", "agent"));
+    assert_eq!(
+        (record.camera.as_str(), record.zone.as_str(), record.source.as_str()),
+        ("gate", "+02:00", "agent")
+    );
     let embedded = archive.embeddings("gate", None).unwrap();
     assert_eq!(embedded.ids.len(), 3, "each with its embedding");
     assert_eq!(archive.verify(false).unwrap().faults, []);

@@ -13,12 +13,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Captured, Lost, LostReason, Shot};
-use super::losses::{LossReceiver, LossSender, losses};
-use super::{Options, Pacing};
-use super::Stop;
 use super::SourceUri;
+use super::Stop;
+use super::losses::{LossReceiver, LossSender, losses};
 use super::{CaptureError, Source};
+use super::{Captured, Lost, LostReason, Shot};
+use super::{Options, Pacing};
 use crate::latest;
 
 /// Records of lost frames that wait for the output, at most: a minute and a half at 10 frames a second with

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Instant;
 
+use crate::image::Rgb;
 use bytes::Bytes;
 use jiff::Timestamp;
-use crate::image::Rgb;
 
 /// The pixels of a frame, in the form the source had them: nothing is converted on the device thread that the
 /// uplink might not need.

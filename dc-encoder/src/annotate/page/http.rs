@@ -46,7 +46,10 @@ impl Request {
 
     /// A value of the query, as written: tokens and ids need no decoding.
     pub(super) fn query(&self, name: &str) -> Option<&str> {
-        self.query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name)).map(|it| it.1)
+        self.query
+            .split('&')
+            .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+            .map(|it| it.1)
     }
 }
 
@@ -206,7 +209,8 @@ mod tests {
 
     #[test]
     fn requests_are_taken_apart_or_refused() {
-        let request = head(b"GET /frames/7?a=1&token=ab HTTP/1.1\r\nHost: 127.0.0.1:9\r\nX-Token:  t ").unwrap();
+        let request =
+            head(b"GET /frames/7?a=1&token=ab HTTP/1.1\r\nHost: 127.0.0.1:9\r\nX-Token:  t ").unwrap();
         assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/frames/7"));
         assert_eq!((request.query("token"), request.query("b")), (Some("ab"), None));
         assert_eq!((request.header("host"), request.header("x-token")), (Some("127.0.0.1:9"), Some("t")));

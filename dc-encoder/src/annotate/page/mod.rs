@@ -77,7 +77,8 @@ impl Page {
             return Err(PageError::NoClasses);
         }
         let failed = |source| PageError::Listen { port: self.port, source };
-        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))).await.map_err(failed)?;
+        let listener =
+            TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))).await.map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
         let token: String = rand::random::<[u8; 16]>().iter().map(|byte| format!("{byte:02x}")).collect();
         let url = format!("http://127.0.0.1:{port}/?token={token}");
@@ -145,8 +146,10 @@ impl Desk {
             }));
         }
         let Page { batch, who, classes, .. } = &self.page;
-        Ok(json!({ "batch": batch, "task": task_name(task), "column": column(task), "who": who, "classes": classes,
-            "frames": frames }))
+        Ok(
+            json!({ "batch": batch, "task": task_name(task), "column": column(task), "who": who, "classes": classes,
+            "frames": frames }),
+        )
     }
 
     fn frame(&self, id: &str) -> Response {
@@ -213,7 +216,9 @@ fn said(answer: Result<Value, AnnotateError>) -> Response {
         Err(error) => {
             let theirs = matches!(
                 &error,
-                AnnotateError::Label { .. } | AnnotateError::Batch(_) | AnnotateError::Archive(ArchiveError::Label { .. })
+                AnnotateError::Label { .. }
+                    | AnnotateError::Batch(_)
+                    | AnnotateError::Archive(ArchiveError::Label { .. })
             );
             refusal(if theirs { 422 } else { 500 }, &error.to_string())
         }

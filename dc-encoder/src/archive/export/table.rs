@@ -13,9 +13,7 @@ pub(super) fn write(archive: &Archive, found: &[Found], task: Task, out: &Path) 
     let said: Vec<Option<Consensus>> = found.iter().map(|it| Consensus::of(&it.labels_of(task))).collect();
     let value = |it: &Option<Consensus>| it.as_ref().and_then(|it| it.value.clone());
     let label = match task {
-        Task::Class => {
-            Values::Text(said.iter().map(|it| value(it)?.as_str().map(str::to_owned)).collect())
-        }
+        Task::Class => Values::Text(said.iter().map(|it| value(it)?.as_str().map(str::to_owned)).collect()),
         _ => Values::Doubles(said.iter().map(|it| value(it)?.as_f64()).collect()),
     };
     let people = said.iter().map(|it| Some(it.as_ref().map_or(0, |it| it.people as i64))).collect();
@@ -27,7 +25,10 @@ pub(super) fn write(archive: &Archive, found: &[Found], task: Task, out: &Path) 
             Values::Timestamps(found.iter().map(|it| it.record.captured_at.as_microsecond()).collect()),
         ),
         Column::new("zone", text(&|it| it.record.zone.clone())),
-        Column::new("uncertainty_ms", Values::Integers(found.iter().map(|it| i64::try_from(it.record.uncertainty_ms).ok()).collect())),
+        Column::new(
+            "uncertainty_ms",
+            Values::Integers(found.iter().map(|it| i64::try_from(it.record.uncertainty_ms).ok()).collect()),
+        ),
         Column::new("path", text(&|it| it.record.path.clone())),
         Column::new("sha256", text(&|it| it.record.sha256.clone())),
         Column::new("label", label),
