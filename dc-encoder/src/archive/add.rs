@@ -108,16 +108,16 @@ impl Archive {
         let added = self.frames.put(&files).and_then(|()| self.commit(&batch));
         // What the index does not name goes: after a failure, or where another process was faster.
         let lost_race = |added: &Vec<Added>| added.iter().any(|it| matches!(it, Added::Same(_)));
-        if added.as_ref().map_or(true, lost_race) {
-            let settled = self.settle(paths.iter().map(String::as_str));
-            if added.is_ok() {
-                settled?;
-            }
-        }
-        if let Some(intent) = intent {
+        let settled = match added.as_ref().map_or(true, lost_race) {
+            true => self.settle(paths.iter().map(String::as_str)),
+            false => Ok(()),
+        };
+        // What could not be settled is left to whoever opens the archive next.
+        if let Some(intent) = intent.filter(|_| settled.is_ok()) {
             intent.done()?;
         }
-        added
+        let added = added?;
+        settled.map(|()| added)
     }
 
     fn commit(&self, batch: &[Ready]) -> Result<Vec<Added>, ArchiveError> {
