@@ -10,22 +10,22 @@ const WARM_UP: usize = 8;
 
 /// Leaves out frames whose embedding is hardly farther from the last kept one than nothing at all.
 ///
-/// The measure is the camera's own: a share of the median distance between frames that followed each other. A scale that
-/// is fixed would mean another thing for each encoder and each scene.
+/// The measure is the camera's own: a share of the median distance between frames that were kept one after the other. A scale
+/// that is fixed would mean another thing for each encoder and each scene; distances between all frames would shrink with
+/// them in a quiet hour, until noise is news.
 #[derive(Debug, Clone)]
 pub struct Novelty {
     /// A frame nearer to the last kept one than this share of the usual distance is left out; 0 keeps all.
     share: f32,
     last: Option<Vec<f32>>,
-    /// Between successive frames, kept or not.
+    /// Between frames that were kept one after the other.
     distances: VecDeque<f32>,
-    before: Option<Vec<f32>>,
 }
 
 impl Novelty {
     /// `share` of the usual distance that a frame must be away; 0 keeps every frame.
     pub fn new(share: f32) -> Self {
-        Self { share, last: None, distances: VecDeque::new(), before: None }
+        Self { share, last: None, distances: VecDeque::new() }
     }
 
     /// Whether this frame, the next of its camera, is to be kept.
@@ -33,28 +33,23 @@ impl Novelty {
         if self.share <= 0.0 {
             return true;
         }
-        if let Some(before) = &self.before {
+        if let Some(last) = &self.last {
+            let away = distance(last, embedding);
+            if self.distances.len() >= WARM_UP && away < self.share * median(&self.distances) {
+                return false;
+            }
             if self.distances.len() == REMEMBERED {
                 self.distances.pop_front();
             }
-            self.distances.push_back(distance(before, embedding));
+            self.distances.push_back(away);
         }
-        self.before = Some(embedding.to_vec());
-        let keep = match &self.last {
-            Some(last) if self.distances.len() >= WARM_UP => {
-                distance(last, embedding) >= self.share * median(&self.distances)
-            }
-            _ => true,
-        };
-        if keep {
-            self.last = Some(embedding.to_vec());
-        }
-        keep
+        self.last = Some(embedding.to_vec());
+        true
     }
 }
 
 /// Euclidean.
-pub(super) fn distance(a: &[f32], b: &[f32]) -> f32 {
+fn distance(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt()
 }
 
