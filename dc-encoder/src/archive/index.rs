@@ -28,7 +28,7 @@ pub(super) const HASHES: TableDefinition<'_, (&str, &[u8; 32]), &[u8; 16]> = Tab
 /// Frames and bytes of each camera.
 pub(super) const TOTALS: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("totals");
 /// By space, camera and capture time, so that one camera's are read in one go; `[dim]` f32, little-endian.
-pub(super) const EMBEDDINGS: TableDefinition<'_, (&[u8; 32], &str, i64, &[u8; 16]), &[u8]> =
+pub(super) const EMBEDDINGS: TableDefinition<'_, EmbeddingKey<'_>, &[u8]> =
     TableDefinition::new("embeddings");
 /// Numbers in an embedding of each space.
 pub(super) const SPACES: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("spaces");
@@ -36,6 +36,9 @@ pub(super) const SPACES: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::
 pub(super) const LABELS: TableDefinition<'_, (&[u8; 16], &str, &str), &str> = TableDefinition::new("labels");
 /// What was sent out to be labelled.
 pub(super) const BATCHES: TableDefinition<'_, &str, &str> = TableDefinition::new("batches");
+
+/// Space, camera, microseconds, frame.
+pub(super) type EmbeddingKey<'a> = (&'a [u8; 32], &'a str, i64, &'a [u8; 16]);
 
 /// Pages kept in memory, in bytes: the upper levels of an index of millions.
 const CACHE_BYTES: usize = 64 << 20;

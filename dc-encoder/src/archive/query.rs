@@ -264,9 +264,7 @@ impl Archive {
     }
 }
 
-type EmbeddingKey<'a> = (&'a [u8; 32], &'a str, i64, &'a [u8; 16]);
-
-fn bounds<'a>(space: &'a [u8; 32], camera: &'a str) -> std::ops::RangeInclusive<EmbeddingKey<'a>> {
+fn bounds<'a>(space: &'a [u8; 32], camera: &'a str) -> std::ops::RangeInclusive<index::EmbeddingKey<'a>> {
     (space, camera, i64::MIN, &[0; 16])..=(space, camera, i64::MAX, &[255; 16])
 }
 

@@ -80,10 +80,11 @@ impl Archive {
                 self.verify_bytes(record)
             };
             // It may have been removed since it was read.
-            if let Some(fault) = fault.filter(|_| !under_way.contains(&record.path)) {
-                if self.index.record(record.id)?.is_some() {
-                    report.faults.push(fault);
-                }
+            let fault = fault.filter(|_| !under_way.contains(&record.path));
+            if let Some(fault) = fault
+                && self.index.record(record.id)?.is_some()
+            {
+                report.faults.push(fault);
             }
         }
         Ok(report)

@@ -32,7 +32,7 @@ impl FromStr for Rate {
             };
             let rate = frames.trim().parse::<f64>().ok()? / time;
             // Once a day at least, or nobody would notice that it does not work.
-            (rate <= 100.0 && rate >= 1.0 / 86_400.0).then_some(Self(rate))
+            (1.0 / 86_400.0..=100.0).contains(&rate).then_some(Self(rate))
         };
         parse().ok_or_else(|| ParseRateError(text.to_owned()))
     }

@@ -56,7 +56,7 @@ pub fn choose(frames: &Scaled, labelled: &[usize], doubt: &[f32], options: Optio
     let fixed = regions.centres.len();
     let apart = (options.apart * frames.usual()).powi(2);
     let weight = |row: usize| 1.0 + doubt.get(row).copied().unwrap_or(0.0);
-    if fixed == 0 && options.n > 0 && frames.len() > 0 {
+    if fixed == 0 && options.n > 0 && !frames.is_empty() {
         // Nothing to be far from yet: begin with what is most common.
         regions.add(frames.nearest_to_mean(0..frames.len()));
     }
