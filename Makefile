@@ -7,7 +7,7 @@ BUILD := cargo build --release --locked -p dc-encoder -p edge-agent -p tests --b
 BENCH := cargo bench --locked -p dc-encoder -p edge-agent -p tests --bench
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages bench-archive bench-suggest check-archive
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,6 +111,25 @@ check-metrics: packages-needed ## both programs' metrics, through Prometheus' li
 	else \
 		cargo test --workspace --locked -- --ignored promtool; \
 	fi
+
+bench-archive: packages-needed ## finding in a million frames, suggesting among 100,000, frames stored a second; DIR= on which disk
+	@DIR=$(call quote,$(or $(DIR),$(CARGO_TARGET_DIR))) $(BENCH) archive
+
+SUGGESTED = $(CARGO_TARGET_DIR)/bench-suggest
+bench-suggest: packages-needed ## 30 suggested labels beside 30 random ones on DATA=DIR; MODEL=DIR, KIND=auto
+	$(BUILD)
+	@mkdir -p $(call quote,$(SUGGESTED))
+	@$(BIN)/dc-encoder embed --model $(call quote,$(or $(MODEL),dc-encoder/models/demo)) --tokens \
+		--frames $(call quote,$(firstword $(wildcard $(DATA)/labels.jsonl $(DATA)/labels.csv))) \
+		--out $(call quote,$(SUGGESTED))/$(notdir $(DATA)).safetensors
+	@DATA=$(call quote,$(abspath $(DATA))) EMBEDDINGS=$(call quote,$(SUGGESTED))/$(notdir $(DATA)).safetensors \
+		$(if $(KIND),KIND=$(call quote,$(KIND))) $(BENCH) suggest
+
+check-archive: packages-needed ## the archive's processes killed at 200 random moments; its table read by DuckDB; PYTHON=one with it; KILLS=200
+	cargo build --locked --workspace --bins
+	@KILLS=$(or $(KILLS),200) cargo test --locked --workspace --test it -- --exact --nocapture \
+		archive_kill::killed_at_any_moment_nothing_is_lost_or_unlinked
+	@$$(PYTHON=$(call quote,$(PYTHON)) sh tests/peers/setup.sh duckdb) tests/peers/parquet.py $(CARGO_TARGET_DIR)/debug/dc-encoder
 
 CHECKED = $(CARGO_TARGET_DIR)/check-tensorboard
 check-tensorboard: packages-needed ## a short pretraining run's event files, read by TensorBoard and its server; PYTHON=one with it, else .venv is made

@@ -3,13 +3,17 @@
 //! ```text
 //! pki ─► enroll ─► session ─► decode ─► batch ─► backend (model) ─► session
 //! pretrain ─► calibrate ─► embed ─► heads::train ─► evaluate
+//! collect ─► archive ─► suggest ─► annotate ─► archive ─► embed
 //! keys ─► signed heads ─► operate ─► registry ─► session
 //! ```
 
+pub mod annotate;
+pub mod archive;
 pub mod backend;
 pub mod batch;
 pub mod calibrate;
 pub mod cli;
+pub mod collect;
 pub mod decode;
 pub mod doctor;
 pub mod embed;
@@ -26,3 +30,4 @@ pub mod pretrain;
 pub mod registry;
 pub mod serve;
 pub mod session;
+pub mod suggest;

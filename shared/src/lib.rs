@@ -1,11 +1,12 @@
 //! What both sides of the wire must agree on.
 //!
 //! ```text
-//! frames ─► image ─► uplink, patches ══ wire, tls ══► preprocess ─► (encoder) ─► embedding ─► head
+//! capture, frames ─► image ─► uplink, patches ══ wire, tls ══► preprocess ─► (encoder) ─► embedding ─► head
 //! head file ─► release (signed) ─► the cameras that should run it
 //! ```
-//! `config`, `telemetry`, `metrics`, `notify` and `report` serve both programs. The encoder, capture and servers do not belong here.
+//! `config`, `telemetry`, `metrics`, `notify` and `report` serve both programs. The encoder, cameras and servers do not belong here.
 
+pub mod capture;
 pub mod config;
 pub mod embedding;
 pub mod enroll;

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub mod ablate;
+pub mod archive;
+pub mod collect;
 pub mod compare;
 pub mod embed;
 pub mod enroll;
@@ -12,6 +14,7 @@ pub mod eval;
 pub mod evaluate;
 pub mod head;
 pub mod keys;
+pub mod label;
 pub mod ledger;
 pub mod model;
 pub mod pki;
@@ -53,6 +56,14 @@ enum Command {
     Pretrain(pretrain::Args),
     /// Draw what an encoder makes of a frame
     Reconstruct(pretrain::ReconstructArgs),
+    /// Collect frames of a stream or file into the archive
+    Collect(collect::Args),
+    /// Keep frames with their embeddings and labels: add, find, export, verify, forget
+    #[command(subcommand)]
+    Archive(archive::Command),
+    /// Choose frames that are worth a label, have them labelled, take the labels
+    #[command(subcommand)]
+    Label(label::Command),
     /// Embed a folder or list of frames into one file
     Embed(embed::Args),
     /// Train, score, compare, sign, publish and inspect heads
@@ -85,6 +96,9 @@ pub fn main() -> ExitCode {
         Command::Ledger(args) => ledger::run(&args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Reconstruct(args) => pretrain::run_reconstruct(args),
+        Command::Collect(args) => collect::run(args),
+        Command::Archive(command) => archive::run(command),
+        Command::Label(command) => label::run(command),
         Command::Embed(args) => embed::run(args),
         Command::Head(command) => head::run(command),
         Command::Evaluate(args) => evaluate::run(&args),

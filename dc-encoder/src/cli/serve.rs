@@ -95,6 +95,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     telemetry::init(&args.log, format)?;
     let config = configure(args)?;
     config.validate()?;
+    config.archive.check().map_err(ServeError::Sampling)?;
     // Before the model is loaded: a missing certificate should not take a minute to be named.
     let model = config.model.as_deref().ok_or(ServeError::NoModel)?;
     if config.pki.is_none() {

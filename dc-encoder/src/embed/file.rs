@@ -102,6 +102,25 @@ impl EmbeddingsFile {
         self.ids.is_empty()
     }
 
+    /// These frames alone, in this order. Panics if there is no such frame.
+    pub fn select(&self, frames: &[usize]) -> Self {
+        let tokens = self.tokens.as_ref().map(|_| {
+            frames.iter().flat_map(|frame| self.token_row(*frame).unwrap_or(&[])).copied().collect()
+        });
+        Self {
+            ids: frames.iter().map(|frame| self.ids[*frame].clone()).collect(),
+            captured_at: frames.iter().map(|frame| self.captured_at[*frame]).collect(),
+            embedding: frames.iter().flat_map(|frame| self.row(*frame)).copied().collect(),
+            tokens,
+            space: self.space,
+            uplink: self.uplink.clone(),
+            model: self.model.clone(),
+            dim: self.dim,
+            grid: self.grid,
+            cells: self.cells,
+        }
+    }
+
     /// The embedding of frame `index`, `[dim]`. Panics if there is no such frame.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.embedding[index * self.dim..(index + 1) * self.dim]

@@ -21,6 +21,13 @@ impl Preparation {
         self.received(path).map(|(frame, _)| frame)
     }
 
+    /// The same of a JPEG in memory.
+    pub(crate) fn prepare_jpeg(&self, jpeg: Vec<u8>) -> Result<Arc<Rgb>, String> {
+        let sent = self.uplink.apply_jpeg(jpeg, &self.limits).map_err(|error| error.to_string())?;
+        let received = jpeg::decode(&sent.jpeg, &self.limits).map_err(|error| error.to_string())?;
+        Ok(Arc::new(self.at_input(&received)))
+    }
+
     /// The same, and the bytes that it took on the wire.
     pub(super) fn received(&self, path: &Path) -> Result<(Arc<Rgb>, usize), String> {
         let sent = match jpeg_bytes(path, &self.limits)? {

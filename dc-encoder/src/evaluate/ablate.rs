@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::baseline::Job;
-use super::bench::{Bench, HeadFacts, Trainee, select};
+use super::bench::{Bench, HeadFacts, Trainee};
 use super::draw::{Division, Protocol};
 use super::error::EvalError;
 use super::score::{Estimate, Statistic, advantage, estimate};
@@ -123,7 +123,7 @@ impl Variant {
 /// The first training or answer that fails.
 pub fn ablate(bench: &Bench, plan: &Plan, watch: &mut dyn FnMut(&Row)) -> Result<Ablation, EvalError> {
     let division = Division::new(&bench.folder.split, Protocol::Chronological, plan.seed);
-    let pool = select(&bench.embeddings, &division.pool);
+    let pool = bench.embeddings.select(&division.pool);
     let draws = division.draws(plan.labels, plan.draws, plan.seed);
     let mut rows = Vec::with_capacity(plan.variants.len());
     for variant in &plan.variants {

@@ -76,7 +76,7 @@ impl Bench {
         let features = Features::read(&folder, &frames)?;
         // Embedded from the labels file, as is usual, they need no second copy in memory.
         let as_they_are = places.iter().copied().eq(0..embeddings.len());
-        let embeddings = if as_they_are { embeddings } else { select(&embeddings, &places) };
+        let embeddings = if as_they_are { embeddings } else { embeddings.select(&places) };
         Ok(Self { embeddings, folder, frames, features })
     }
 
@@ -142,24 +142,4 @@ pub(super) fn run(
     };
     let answers = frames.iter().map(answer).collect::<Result<Vec<_>, _>>()?;
     Ok((answers, started.elapsed()))
-}
-
-/// These frames alone, in this order.
-pub(super) fn select(file: &EmbeddingsFile, frames: &[usize]) -> EmbeddingsFile {
-    let tokens = file
-        .tokens
-        .as_ref()
-        .map(|_| frames.iter().flat_map(|frame| file.token_row(*frame).unwrap_or(&[])).copied().collect());
-    EmbeddingsFile {
-        ids: frames.iter().map(|frame| file.ids[*frame].clone()).collect(),
-        captured_at: frames.iter().map(|frame| file.captured_at[*frame]).collect(),
-        embedding: frames.iter().flat_map(|frame| file.row(*frame)).copied().collect(),
-        tokens,
-        space: file.space,
-        uplink: file.uplink.clone(),
-        model: file.model.clone(),
-        dim: file.dim,
-        grid: file.grid,
-        cells: file.cells,
-    }
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::baseline::{Baseline, Job};
-use super::bench::{Bench, HeadFacts, Trainee, select};
+use super::bench::{Bench, HeadFacts, Trainee};
 use super::draw::{Division, Protocol, sizes};
 use super::error::EvalError;
 use super::score::{Estimate, Statistic, estimate};
@@ -129,7 +129,7 @@ impl Curve {
         let work = Work { bench, plan, division };
         let mut methods = Vec::new();
         // Heads are given the pool's embeddings and no others: nothing in a training can look at a test frame.
-        let pool = select(&bench.embeddings, &work.division.pool);
+        let pool = bench.embeddings.select(&work.division.pool);
         for kind in &plan.kinds {
             let trainee = Trainee { pool: &pool, all: &bench.embeddings, kind: *kind, size: None };
             let answer = |job: &Job<'_>| bench.head(&trainee, job).map(|done| (done.answers, done.facts));

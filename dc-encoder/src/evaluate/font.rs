@@ -57,18 +57,18 @@ const LETTERS: [(char, [u8; 7]); 43] = [
 
 /// Where and how large text is drawn.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Left edge, in pixels.
-    pub(super) x: u32,
+    pub(crate) x: u32,
     /// Top edge, in pixels.
-    pub(super) y: u32,
+    pub(crate) y: u32,
     /// Pixels a dot.
-    pub(super) scale: u32,
+    pub(crate) scale: u32,
 }
 
 /// Draws a line of text in white; small letters become capitals, what the font lacks becomes a space, what does not
 /// fit is cut off.
-pub(super) fn draw(image: &mut Rgb, place: Place, text: &str) {
+pub(crate) fn draw(image: &mut Rgb, place: Place, text: &str) {
     for (index, letter) in text.chars().enumerate() {
         let letter = letter.to_ascii_uppercase();
         let rows = LETTERS.iter().find(|(known, _)| *known == letter).map_or([0; 7], |(_, rows)| *rows);
@@ -85,7 +85,7 @@ pub(super) fn draw(image: &mut Rgb, place: Place, text: &str) {
 }
 
 /// Height of a line, in pixels.
-pub(super) fn height(scale: u32) -> u32 {
+pub(crate) fn height(scale: u32) -> u32 {
     HIGH * scale
 }
 

@@ -18,7 +18,7 @@ pub mod curve;
 pub mod draw;
 pub mod error;
 pub mod folder;
-mod font;
+pub(crate) mod font;
 pub mod goal;
 mod pixels;
 pub mod report;

@@ -134,7 +134,7 @@ fn compose(tiles: &[Tile]) -> Result<Rgb, EvalError> {
     Ok(sheet)
 }
 
-fn paste(sheet: &mut Rgb, image: &Rgb, x: u32, y: u32) {
+pub(crate) fn paste(sheet: &mut Rgb, image: &Rgb, x: u32, y: u32) {
     let bytes = image.width as usize * 3;
     for (row, pixels) in image.data.chunks_exact(bytes).enumerate() {
         let at = ((y as usize + row) * sheet.width as usize + x as usize) * 3;
@@ -142,7 +142,7 @@ fn paste(sheet: &mut Rgb, image: &Rgb, x: u32, y: u32) {
     }
 }
 
-fn png(sheet: Rgb) -> std::io::Result<Vec<u8>> {
+pub(crate) fn png(sheet: Rgb) -> std::io::Result<Vec<u8>> {
     let image = RgbImage::from_raw(sheet.width, sheet.height, sheet.data)
         .ok_or_else(|| std::io::Error::other("the sheet's bytes do not fit its size"))?;
     let mut bytes = Cursor::new(Vec::new());

@@ -13,6 +13,7 @@ use protocol::limits::MAX_FRAME_BYTES;
 use serde::Deserialize;
 use shared::metrics::Endpoint;
 
+use crate::archive::Sampling;
 use crate::backend::{Engine, Precision};
 use crate::ledger::Energy;
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub metrics: Option<Endpoint>,
     /// Whether boxes enrol here, and where.
     pub enroll: Enroll,
+    /// Which frames of agents are kept, and where; none unless said.
+    pub archive: Sampling,
     /// Where its energy comes from, for the ledger.
     pub energy: Energy,
     /// What one agent, and all together, may take.
@@ -72,6 +75,7 @@ impl Default for Config {
             ready_file: None,
             metrics: None,
             enroll: Enroll::default(),
+            archive: Sampling::default(),
             energy: Energy::default(),
             limits: Limits::default(),
             queue: Queue::default(),

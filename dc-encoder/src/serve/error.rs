@@ -36,6 +36,12 @@ pub enum ServeError {
     /// Enrolment cannot begin.
     #[error(transparent)]
     Enroll(#[from] crate::enroll::EnrollError),
+    /// A sampling policy that cannot work.
+    #[error("configuration: {0}")]
+    Sampling(String),
+    /// The archive cannot be opened.
+    #[error(transparent)]
+    Archive(#[from] crate::archive::ArchiveError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address} ({protocol}): {why}; {}", remedy(why, *address, protocol))]
     Bind {

@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use crate::archive::Tap;
 use crate::backend::{Backend, BackendInfo};
 use crate::batch::{Counts, Pipeline};
 use crate::ledger::{self, Ledger};
@@ -89,6 +90,7 @@ impl Server {
         clock: Arc<dyn TimeProvider>,
     ) -> Result<ServerHandle, ServeError> {
         config.validate()?;
+        config.archive.check().map_err(ServeError::Sampling)?;
         let pki = config.pki.as_deref().ok_or(ServeError::NoPki)?;
         let tls = ServerTls::load_at(&PkiPaths::in_dir(pki), Arc::clone(&clock))?;
         for warning in tls.identity().warnings() {
@@ -127,6 +129,7 @@ impl Server {
             draining,
             metrics: Metrics::new(),
             ledger: Arc::clone(&ledger),
+            archive: Tap::start(&config.archive)?,
         });
         let serving = metrics::start(config, &context, &endpoint)?;
         let metrics = serving.as_ref().map(Serving::address);
@@ -307,6 +310,9 @@ impl Running {
             tracing::warn!(sessions = sessions.len(), "closing sessions that are still busy");
         }
         let ended = self.engine.end(LAST_WORDS).await;
+        let context = Arc::clone(&self.context);
+        // Samples that wait for the disk.
+        let _ = tokio::task::spawn_blocking(move || context.archive.as_ref().map(Tap::finish)).await;
         self.sessions.abort_all();
         self.endpoint.close(VarInt::from_u32(close::DRAINING), b"the encoder is shutting down");
         let _ = timeout(LAST_WORDS, self.endpoint.wait_idle()).await;

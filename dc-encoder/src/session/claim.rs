@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use protocol::{DropReason, FrameHeader, FrameReplyMsg, RejectCode};
 use shared::patches::Choice;
 use shared::wire::WireError;
@@ -17,6 +19,8 @@ use tokio::time::timeout_at;
 use super::frame::{Ending, Shared};
 use super::reply::{dropped, reply};
 use super::{Context, unix_us};
+use crate::archive::{Embedding, Incoming, Tap};
+use crate::backend::Encoded;
 use crate::batch::{Frame, Outcome, Rejection, Ticket};
 
 /// A frame that may come: its places in flight, and memory for its JPEG.
@@ -101,14 +105,49 @@ impl Received {
     /// What comes of it.
     pub(super) async fn encoded(self, shared: &Shared) -> FrameReplyMsg {
         let context = shared.context();
+        let sample = self.sample(shared);
         let outcome = settle(context.pipeline.submit(self.frame), self.deadline, context).await;
+        if let (Some(jpeg), Outcome::Encoded { encoded, .. }, Some(tap)) =
+            (sample, &outcome, &context.archive)
+        {
+            keep(tap, shared.name(), (&self.header, jpeg, encoded), context);
+        }
         reply(&self.header, self.received, outcome, shared)
+    }
+
+    /// A copy of a whole frame that the archive wants.
+    fn sample(&self, shared: &Shared) -> Option<Bytes> {
+        let wanted = shared.context().archive.as_ref()?.wants(shared.name(), Instant::now());
+        (wanted && self.frame.patches.is_none()).then(|| Bytes::copy_from_slice(&self.frame.jpeg))
     }
 
     /// It came after the server began to drain.
     pub(super) fn too_late(self) -> FrameReplyMsg {
         dropped(self.header.seq, DropReason::Draining, Instant::now())
     }
+}
+
+/// How far an agent's clock is taken to be off, in milliseconds: boxes synchronise theirs.
+const CLOCK_MS: u64 = 1000;
+
+/// Hands an answered frame to the archive, with its embedding.
+fn keep(
+    tap: &Tap,
+    camera: &str,
+    (header, jpeg, encoded): (&FrameHeader, Bytes, &Encoded),
+    context: &Context,
+) {
+    let Ok(captured_at) = Timestamp::from_microsecond(header.captured_at_us) else { return };
+    let embedding = Embedding { space: context.welcome.space, values: encoded.embedding.clone() };
+    tap.offer(camera, Instant::now(), |sampling| Incoming {
+        camera: camera.to_owned(),
+        captured_at,
+        zone: sampling.zone(camera),
+        uncertainty_ms: CLOCK_MS,
+        source: "agent".to_owned(),
+        jpeg,
+        embedding: Some(embedding),
+    });
 }
 
 /// What the header alone rules out, before anything is read or allocated.

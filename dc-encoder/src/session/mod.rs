@@ -24,6 +24,7 @@ use shared::wire::{WireError, write_msg};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::archive::Tap;
 use crate::backend::BackendInfo;
 use crate::batch::Pipeline;
 use crate::ledger::Ledger;
@@ -82,6 +83,8 @@ pub(crate) struct Context {
     pub(crate) draining: watch::Receiver<bool>,
     pub(crate) metrics: Metrics,
     pub(crate) ledger: Arc<Ledger>,
+    /// Keeps samples of frames. `None`: this server has no archive.
+    pub(crate) archive: Option<Tap>,
 }
 
 /// Why a session ends: the close code, and the words for the agent and for our log.

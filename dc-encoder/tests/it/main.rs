@@ -1,7 +1,10 @@
 //! Integration tests: one binary, one module a subject.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod archive;
+mod archive_kill;
 mod calibrate;
+mod collect;
 mod commands;
 mod cpu;
 mod cpu_patches;
@@ -16,6 +19,7 @@ mod head_classes;
 mod head_kinds;
 mod heads;
 mod keys;
+mod label;
 mod ledger;
 mod model;
 mod operate;
@@ -23,6 +27,7 @@ mod operate_certificates;
 mod pki;
 mod pretrain;
 mod registry;
+mod serve_archive;
 mod serve_faults;
 mod serve_frames;
 mod serve_lifecycle;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::frame::Lost;
+use super::Lost;
 
 /// One or more lost frames.
 #[derive(Debug, Clone, PartialEq, Eq)]

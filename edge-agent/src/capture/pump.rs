@@ -13,12 +13,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::frame::{Captured, Lost, LostReason, Shot};
+use super::SourceUri;
+use super::Stop;
 use super::losses::{LossReceiver, LossSender, losses};
-use super::options::{Options, Pacing};
-use super::stop::Stop;
-use super::uri::SourceUri;
 use super::{CaptureError, Source};
+use super::{Captured, Lost, LostReason, Shot};
+use super::{Options, Pacing};
 use crate::latest;
 
 /// Records of lost frames that wait for the output, at most: a minute and a half at 10 frames a second with

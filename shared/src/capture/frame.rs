@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Instant;
 
+use crate::image::Rgb;
 use bytes::Bytes;
 use jiff::Timestamp;
-use shared::image::Rgb;
 
 /// The pixels of a frame, in the form the source had them: nothing is converted on the device thread that the
 /// uplink might not need.
@@ -16,7 +16,7 @@ pub enum Image {
     /// Decoded pixels (video, PNG).
     Rgb(Rgb),
     /// Packed 4:2:2 as V4L2 cameras send it: `Y0 U Y1 V`, `width × height × 2` bytes, no padding.
-    /// See [`yuyv::to_rgb`](super::yuyv::to_rgb).
+    /// The agent's `capture::yuyv` makes pixels of it.
     Yuyv {
         /// Columns, even.
         width: u32,

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 /// How long a blocking wait that cannot be woken by [`Stop`] (a camera, a child's pipe) may last before it looks
 /// again: the most a shutdown is delayed by it.
-pub(crate) const STOP_POLL: Duration = Duration::from_millis(100);
+pub const STOP_POLL: Duration = Duration::from_millis(100);
 
 /// A flag that is raised once; clones share it.
 #[derive(Clone, Default)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Mutex, PoisonError};
 
-use shared::telemetry::redact_url;
+use crate::telemetry::redact_url;
 
 /// Lines kept.
 const KEPT: usize = 4;

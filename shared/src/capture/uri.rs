@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::telemetry::redact_url;
 use serde::Deserialize;
-use shared::telemetry::redact_url;
 
 const VIDEO: [&str; 10] = ["mp4", "mkv", "mov", "avi", "webm", "m4v", "mpg", "mpeg", "flv", "ts"];
 const LIST: [&str; 3] = ["csv", "jsonl", "txt"];

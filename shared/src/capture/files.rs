@@ -5,9 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::frames::{self, FrameRef};
+use crate::image::{self, Limits};
 use jiff::Timestamp;
-use shared::frames::{self, FrameRef};
-use shared::image::{self, Limits};
 
 use super::frame::{Image, Shot};
 use super::uri::is_picture;

@@ -5,8 +5,8 @@
 use std::io::{self, BufRead, Read};
 use std::time::Instant;
 
+use crate::image::Rgb;
 use jiff::Timestamp;
-use shared::image::Rgb;
 
 /// The longest header: `P6\n`, two numbers of five digits, `255\n`, with room to spare.
 const MAX_HEADER_BYTES: usize = 32;

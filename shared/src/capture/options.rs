@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::image::Limits;
+use crate::image::Limits;
 
 use super::CaptureError;
 use super::backoff::Backoff;
@@ -79,9 +79,11 @@ impl Pacing {
 }
 
 impl Options {
+    /// Checks the values' ranges.
+    ///
     /// # Errors
     /// A frame rate that is no rate.
-    pub(super) fn check(&self) -> Result<(), CaptureError> {
+    pub fn check(&self) -> Result<(), CaptureError> {
         match self.fps {
             Some(fps) if !(fps > 0.0 && fps <= 1000.0) => Err(CaptureError::Rate { fps }),
             _ => Ok(()),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub enum CaptureError {
     /// The folder or list cannot be read.
     #[error(transparent)]
-    List(#[from] shared::frames::ListError),
+    List(#[from] crate::frames::ListError),
     /// The frame rate is not a positive number.
     #[error("{fps} frames per second is not possible; give a number above 0 and up to 1000")]
     Rate {

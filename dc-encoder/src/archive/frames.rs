@@ -1,0 +1,166 @@
+//! The frames' files: written beside, made durable, then renamed; so that a name always stands for a whole file.
+//!
+//! Plain files, not `object_store`: its local half brings 38 crates (a second time library, URLs with their Unicode tables)
+//! for what is a hundred lines here, and does not let a batch share the syncs of its folders.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::intent::sync;
+use super::{ArchiveError, FrameId};
+
+/// Folder of the frames inside the archive.
+pub(super) const FOLDER: &str = "frames";
+
+/// Where files are written before they get their names.
+pub(super) const INCOMING: &str = "incoming";
+
+/// Files written at one time: their syncs share the disk's queue.
+const AT_ONCE: usize = 8;
+
+/// Sets files apart that one process writes at the same time.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// The folder of an archive, as a store of frames.
+#[derive(Debug)]
+pub(super) struct Frames {
+    dir: PathBuf,
+}
+
+/// `frames/plaza-1/2026-06-01/2026-06-01T12_00_00.250000-ID.jpg`: camera, time in UTC, id. The time is written as
+/// [`shared::frames::from_name`] reads it.
+pub(super) fn path(camera: &str, captured_at: Timestamp, id: FrameId) -> String {
+    let time = captured_at.strftime("%Y-%m-%d/%Y-%m-%dT%H_%M_%S.%6f");
+    format!("{FOLDER}/{camera}/{time}-{id}.jpg")
+}
+
+/// The id that a path's name ends with.
+pub(super) fn id_in(path: &str) -> Option<FrameId> {
+    path.strip_suffix(".jpg")?.rsplit('-').next()?.parse().ok()
+}
+
+impl Frames {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// Writes these files; all are durable when it returns.
+    pub(super) fn put(&self, files: &[(String, Bytes)]) -> Result<(), ArchiveError> {
+        let folders: BTreeSet<PathBuf> =
+            files.iter().filter_map(|(path, _)| self.dir.join(path).parent().map(Path::to_owned)).collect();
+        folders.iter().try_for_each(|folder| self.make(folder))?;
+        let (next, threads) = (AtomicUsize::new(0), AT_ONCE.min(files.len()));
+        let work = || {
+            while let Some((path, bytes)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.put_one(path, bytes)?;
+            }
+            Ok::<(), ArchiveError>(())
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
+        })?;
+        folders.iter().try_for_each(|folder| sync(folder))
+    }
+
+    /// A folder and those above it, durably.
+    fn make(&self, folder: &Path) -> Result<(), ArchiveError> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(folder).map_err(ArchiveError::io("create the folder", folder))?;
+        let above = folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.dir));
+        above.into_iter().try_for_each(sync)
+    }
+
+    fn put_one(&self, path: &str, bytes: &[u8]) -> Result<(), ArchiveError> {
+        let to = self.dir.join(path);
+        let failed = ArchiveError::io("write", &to);
+        let id = id_in(path).map(|id| id.to_string()).unwrap_or_default();
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let staged = self.dir.join(INCOMING).join(format!("{id}-{}-{number}", std::process::id()));
+        let written = File::create(&staged).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&staged, &to)
+        });
+        written.map_err(|error| {
+            // Whatever is left of it takes room that the disk may not have.
+            let _ = std::fs::remove_file(&staged);
+            failed(error)
+        })
+    }
+
+    pub(super) fn get(&self, path: &str) -> Result<Vec<u8>, ArchiveError> {
+        let file = self.dir.join(path);
+        std::fs::read(&file).map_err(ArchiveError::io("read", &file))
+    }
+
+    /// Deletes a file, and what an interrupted write of it left; one that is not there is no error.
+    pub(super) fn delete(&self, path: &str) -> Result<(), ArchiveError> {
+        remove(&self.dir.join(path))?;
+        let Some(id) = id_in(path).map(|id| id.to_string()) else { return Ok(()) };
+        let folder = self.dir.join(INCOMING);
+        for entry in std::fs::read_dir(&folder).map_err(ArchiveError::io("read", &folder))? {
+            let entry = entry.map_err(ArchiveError::io("read", &folder))?;
+            if entry.file_name().to_string_lossy().starts_with(&id) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every file below `frames/`, with its length.
+    pub(super) fn list(&self) -> Result<Vec<(String, u64)>, ArchiveError> {
+        let mut found = Vec::new();
+        walk(&self.dir.join(FOLDER), FOLDER, &mut found)?;
+        Ok(found)
+    }
+}
+
+fn remove(path: &Path) -> Result<(), ArchiveError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(ArchiveError::io("delete", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn walk(dir: &Path, prefix: &str, found: &mut Vec<(String, u64)>) -> Result<(), ArchiveError> {
+    let failed = ArchiveError::io("read", dir);
+    for entry in std::fs::read_dir(dir).map_err(&failed)? {
+        let entry = entry.map_err(&failed)?;
+        let path = format!("{prefix}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type().map_err(&failed)?.is_dir() {
+            walk(&entry.path(), &path, found)?;
+        } else {
+            // Another process may have deleted it meanwhile.
+            let Ok(meta) = entry.metadata() else { continue };
+            found.push((path, meta.len()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_camera_time_and_id() {
+        let at: Timestamp = "2026-06-01T12:00:00.25Z".parse().unwrap();
+        let id = FrameId([0xab; 16]);
+        let path = path("plaza-1", at, id);
+        assert_eq!(path, format!("frames/plaza-1/2026-06-01/2026-06-01T12_00_00.250000-{id}.jpg"));
+        assert_eq!(id_in(&path), Some(id));
+        assert_eq!(shared::frames::from_name(&path), Some("2026-06-01T12:00:00Z".parse().unwrap()));
+        assert_eq!(id_in("frames/plaza-1/notes.txt"), None);
+    }
+}
