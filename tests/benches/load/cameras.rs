@@ -173,7 +173,8 @@ impl Outcome {
 
     /// The medians of what that consists of, ms.
     pub(crate) fn overhead_stages(&self) -> Option<String> {
-        let stages: [(&str, fn(&Sample) -> Duration); 5] = [
+        type Stage = fn(&Sample) -> Duration;
+        let stages: [(&str, Stage); 5] = [
             ("turn", |sample| sample.turn),
             ("send", |sample| sample.send),
             ("network", |sample| sample.network),

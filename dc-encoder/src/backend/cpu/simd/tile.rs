@@ -298,40 +298,39 @@ mod avx512 {
             let mut wide = [[[0.0_f32; CHUNK]; 2]; N];
             let mut sums = [[_mm512_setzero_ps(); 2]; N];
             if add {
-                for row in 0..N {
-                    for half in 0..2 {
-                        sums[row][half] = load_float(out.add(row * WIDTH + 16 * half));
-                    }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let from = out.add(row * WIDTH);
+                    *sums = [load_float(from), load_float(from.add(16))];
                 }
             }
             for first in (0..steps).step_by(CHUNK) {
                 let count = CHUNK.min(steps - first);
-                for row in 0..N {
+                for (row, wide) in wide.iter_mut().enumerate() {
                     for at in (0..count).step_by(16) {
                         let mask = u16::MAX >> (16 - (count - at).min(16));
                         let words = left.add(row * stride + first + at);
                         let [even, odd] = widened(_mm512_maskz_loadu_epi32(mask, words.cast()));
-                        _mm512_storeu_ps(wide[row][0].as_mut_ptr().add(at), even);
-                        _mm512_storeu_ps(wide[row][1].as_mut_ptr().add(at), odd);
+                        _mm512_storeu_ps(wide[0].as_mut_ptr().add(at), even);
+                        _mm512_storeu_ps(wide[1].as_mut_ptr().add(at), odd);
                     }
                 }
                 for step in 0..count {
                     let of_panel = panel.add((first + step) * WIDTH);
                     let low = widened(_mm512_loadu_si512(of_panel.cast()));
                     let high = widened(_mm512_loadu_si512(of_panel.add(16).cast()));
-                    for row in 0..N {
+                    for (sums, wide) in sums.iter_mut().zip(&wide) {
                         for part in 0..2 {
-                            let a = _mm512_set1_ps(*wide[row][part].as_ptr().add(step));
-                            sums[row][0] = _mm512_fmadd_ps(a, low[part], sums[row][0]);
-                            sums[row][1] = _mm512_fmadd_ps(a, high[part], sums[row][1]);
+                            let a = _mm512_set1_ps(*wide[part].as_ptr().add(step));
+                            sums[0] = _mm512_fmadd_ps(a, low[part], sums[0]);
+                            sums[1] = _mm512_fmadd_ps(a, high[part], sums[1]);
                         }
                     }
                 }
             }
-            for row in 0..N {
-                for half in 0..2 {
-                    _mm512_storeu_ps(out.add(row * WIDTH + 16 * half), sums[row][half]);
-                }
+            for (row, [low, high]) in sums.into_iter().enumerate() {
+                let to = out.add(row * WIDTH);
+                _mm512_storeu_ps(to, low);
+                _mm512_storeu_ps(to.add(16), high);
             }
         }
     }
