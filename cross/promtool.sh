@@ -13,8 +13,12 @@ promtool=$folder/usr/bin/promtool
 if [ ! -x "$promtool" ]; then
     mkdir -p "$folder"
     echo "+ apt-get download prometheus; dpkg --extract prometheus_*.deb .promtool" >&2
-    (cd "$folder" && apt-get download --quiet prometheus >&2) || {
-        echo "error: no package prometheus: run apt-get update as root, or name the program: make check-metrics PROMTOOL=FILE" >&2
+    download() { (cd "$folder" && apt-get download --quiet prometheus >&2); }
+    root=""
+    [ "$(id -u)" -eq 0 ] || root=sudo
+    # A machine may have no lists of packages, or old ones.
+    download || { $root apt-get update -q >&2 && download; } || {
+        echo "error: no package prometheus; name the program instead: make check-metrics PROMTOOL=FILE" >&2
         exit 1
     }
     dpkg --extract "$folder"/prometheus_*.deb "$folder" >&2
