@@ -6,6 +6,7 @@
 #   rustup   rustup target add …, done here if rustup has a toolchain
 #   cross    cross (github.com/cross-rs/cross), if CROSS=1
 #   Debian   the same release of rustc for this machine and its libraries for the other one (cross/debian-rust.sh)
+# Exit status 3: this machine has no toolchain for TARGET and cannot get one; others are failures of the build.
 set -eu
 cd "$(dirname "$0")/.."
 program=$1 target=$2
@@ -25,14 +26,17 @@ RUSTFLAGS="--remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME
 export RUSTFLAGS CARGO_TARGET_DIR
 
 say() { echo "+ $*" >&2; "$@" >&2; }
+cannot() { echo "error: $target cannot be built here: $*" >&2; exit 3; }
 
 if [ "$rust_target" != "$host" ]; then
-    sh cross/debian-packages.sh "gcc-$gnu" "libc6-dev-$deb_arch-cross" >&2
+    sh cross/debian-packages.sh "gcc-$gnu" "libc6-dev-$deb_arch-cross" >&2 ||
+        cannot "no C compiler and C library for it; install the packages that are named above"
     upper=$(echo "$rust_target" | tr 'a-z-' 'A-Z_')
     export "CARGO_TARGET_${upper}_LINKER=$gnu-gcc"
     export "CC_$(echo "$rust_target" | tr - _)=$gnu-gcc" "AR_$(echo "$rust_target" | tr - _)=$gnu-ar"
     export "BINDGEN_EXTRA_CLANG_ARGS_$(echo "$rust_target" | tr - _)=-I/usr/$gnu/include"
     if [ "${CROSS:-}" = 1 ]; then
+        command -v cross >/dev/null || cannot "CROSS=1, and there is no cross; see github.com/cross-rs/cross"
         cargo=cross
     elif [ -d "$(rustc --print sysroot)/lib/rustlib/$rust_target/lib" ]; then
         :
@@ -40,7 +44,8 @@ if [ "$rust_target" != "$host" ]; then
         :
     else
         # Flags reach the proc macros and build scripts of this machine through --target; see cargo's documentation.
-        RUSTC=$(sh cross/debian-rust.sh "$deb_arch")
+        RUSTC=$(sh cross/debian-rust.sh "$deb_arch") ||
+            cannot "no standard library of Rust for it: rustup target add $rust_target, or CROSS=1, or what is said above"
         export RUSTC
         CARGO_TARGET_DIR=$CARGO_TARGET_DIR/debian-rust
     fi

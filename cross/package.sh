@@ -1,6 +1,6 @@
 #!/bin/sh
 # package.sh PROGRAM TARGET: a Debian package and a tarball of edge-agent or dc-encoder in target/boxes. Two runs on one
-# commit give the same bytes.
+# commit give the same bytes. Exit status 3: there is no toolchain for TARGET here (cross/build.sh).
 set -eu
 cd "$(dirname "$0")/.."
 program=$1 target=$2
@@ -10,7 +10,8 @@ export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 umask 022
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-binary=$(sh cross/build.sh "$program" "$target" | tail -1)
+binary=$(sh cross/build.sh "$program" "$target") || exit $?
+binary=$(echo "$binary" | tail -1)
 glibc=$(sh cross/check-glibc.sh "$binary" "$glibc_floor" | sed 's/glibc //')
 mkdir -p "$out"
 root=$(mktemp -d "$out/.$program-$deb_arch.XXXXXX")
