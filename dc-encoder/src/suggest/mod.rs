@@ -107,20 +107,21 @@ impl<'a> Regions<'a> {
     }
 
     /// Moves each pick to the frame of its region that is nearest to the region's middle; whether any moved.
-    fn settle(&mut self, fixed: usize, weight: &impl Fn(usize) -> f32) -> bool {
+    fn settle(&mut self, fixed: usize, weight: &(impl Fn(usize) -> f32 + Sync)) -> bool {
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); self.centres.len()];
         for (row, centre) in self.nearest.iter().enumerate() {
             members[*centre].push(row);
         }
-        let mut centres = self.centres.clone();
-        for (centre, members) in members.iter().enumerate().skip(fixed) {
-            let Some(middle) = self.frames.mean(members.iter().copied()) else { continue };
-            let cost = |row: &usize| squared(self.frames.row(*row), &middle) / weight(*row);
-            let best = members.iter().copied().min_by(|a, b| cost(a).total_cmp(&cost(b)));
-            centres[centre] = best.unwrap_or(centres[centre]);
-        }
+        let (all, frames) = (&self.centres, self.frames);
+        let typical = |centre: usize| {
+            let members = &members[centre];
+            let middle = frames.mean(members.iter().copied())?;
+            let cost = |row: &usize| squared(frames.row(*row), &middle) / weight(*row);
+            members.iter().copied().min_by(|a, b| cost(a).total_cmp(&cost(b)))
+        };
+        let moved_to = (fixed..all.len()).into_par_iter().map(|at| typical(at).unwrap_or(all[at]));
+        let centres: Vec<usize> = all[..fixed].iter().copied().chain(moved_to.collect::<Vec<_>>()).collect();
         let moved = centres != self.centres;
-        let frames = self.frames;
         *self = Self::new(frames);
         self.add(&centres);
         moved
