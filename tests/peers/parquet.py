@@ -46,6 +46,6 @@ with tempfile.TemporaryDirectory() as work:
         assert row["label"] == said and row["people"] == len(record["labels"]), (row["label"], said)
         assert len(row["embedding"]) == (512 if record["camera"] == "plaza-1" else 0)
     labelled = duckdb.sql(f"SELECT count(label), min(captured_at), max(len(embedding)) FROM '{out}' WHERE camera = 'plaza-1'")
-    count, first, longest = labelled.fetchone()
+    [(count, first, longest)] = labelled.fetchall()
     assert count == len(pictures) and longest == 512 and str(first).startswith("2026-06-01"), (count, first, longest)
     print(f"DuckDB {duckdb.__version__} read {len(rows)} rows back as they are in the archive")

@@ -146,7 +146,9 @@ impl Rows {
             rows.exported.labelled += 1;
         }
         let (n, gap) = (rows.exported.labelled, export.gap);
-        let test = (n as f64 * export.test).round() as usize;
+        // A small share of few labels is still enough of them to be tested on, or none.
+        let least = if export.test > 0.0 { MIN_ROWS } else { 0 };
+        let test = ((n as f64 * export.test).round() as usize).max(least);
         let pool = n.saturating_sub(test + gap);
         if pool >= MIN_ROWS && test >= MIN_ROWS {
             rows.exported.split = Some((pool, test));

@@ -1,7 +1,7 @@
 //! The frames' files: written beside, made durable, then renamed; so that a name always stands for a whole file.
 //!
-//! Plain files, not `object_store`: its local half brings 38 crates (a second time library, URLs with their Unicode tables)
-//! for what is a hundred lines here, and does not let a batch share the syncs of its folders.
+//! Plain files, not `object_store`: its local half brings many crates (a second time library, URLs with their Unicode
+//! tables) for what is a hundred lines here, and does not let a batch share the syncs of its folders.
 
 use std::collections::BTreeSet;
 use std::fs::File;

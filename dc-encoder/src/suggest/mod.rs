@@ -50,21 +50,19 @@ pub struct Pick {
 /// without heads). Fewer than asked for where the others are near-duplicates.
 pub fn choose(frames: &Scaled, labelled: &[usize], doubt: &[f32], options: Options) -> Vec<Pick> {
     let mut regions = Regions::new(frames);
-    for row in labelled {
-        regions.add(*row);
-    }
+    regions.add(labelled);
     let fixed = regions.centres.len();
     let apart = (options.apart * frames.usual()).powi(2);
     let weight = |row: usize| 1.0 + doubt.get(row).copied().unwrap_or(0.0);
     if fixed == 0 && options.n > 0 && !frames.is_empty() {
         // Nothing to be far from yet: begin with what is most common.
-        regions.add(frames.nearest_to_mean(0..frames.len()));
+        regions.add(&[frames.nearest_to_mean(0..frames.len())]);
     }
     while regions.centres.len() < fixed + options.n {
         let far = |row: &usize| regions.distance[*row] * weight(*row).powi(2);
         let best = (0..frames.len()).max_by(|a, b| far(a).total_cmp(&far(b)));
         let Some(best) = best.filter(|row| regions.distance[*row] > apart) else { break };
-        regions.add(best);
+        regions.add(&[best]);
     }
     for _ in 0..options.rounds {
         if !regions.settle(fixed, &weight) {
@@ -91,37 +89,41 @@ impl<'a> Regions<'a> {
         Self { frames, centres: Vec::new(), distance: vec![f32::INFINITY; n], nearest: vec![0; n] }
     }
 
-    fn add(&mut self, row: usize) {
-        let (frames, centre) = (self.frames, self.centres.len());
-        self.centres.push(row);
-        let own = frames.row(row);
+    /// More centres. Each frame is read once, whatever their number: reading is what takes the time.
+    fn add(&mut self, rows: &[usize]) {
+        let (frames, first) = (self.frames, self.centres.len());
+        self.centres.extend(rows);
         self.distance.par_iter_mut().zip(&mut self.nearest).enumerate().for_each(
             |(at, (distance, nearest))| {
-                let to = squared(frames.row(at), own);
-                if to < *distance {
-                    (*distance, *nearest) = (to, centre);
+                let frame = frames.row(at);
+                for (centre, row) in rows.iter().enumerate() {
+                    let to = squared(frame, frames.row(*row));
+                    if to < *distance {
+                        (*distance, *nearest) = (to, first + centre);
+                    }
                 }
             },
         );
     }
 
     /// Moves each pick to the frame of its region that is nearest to the region's middle; whether any moved.
-    fn settle(&mut self, fixed: usize, weight: &impl Fn(usize) -> f32) -> bool {
+    fn settle(&mut self, fixed: usize, weight: &(impl Fn(usize) -> f32 + Sync)) -> bool {
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); self.centres.len()];
         for (row, centre) in self.nearest.iter().enumerate() {
             members[*centre].push(row);
         }
-        let mut centres = self.centres.clone();
-        for (centre, members) in members.iter().enumerate().skip(fixed) {
-            let Some(middle) = self.frames.mean(members.iter().copied()) else { continue };
-            let cost = |row: &usize| squared(self.frames.row(*row), &middle) / weight(*row);
-            let best = members.iter().copied().min_by(|a, b| cost(a).total_cmp(&cost(b)));
-            centres[centre] = best.unwrap_or(centres[centre]);
-        }
+        let (all, frames) = (&self.centres, self.frames);
+        let typical = |centre: usize| {
+            let members = &members[centre];
+            let middle = frames.mean(members.iter().copied())?;
+            let cost = |row: &usize| squared(frames.row(*row), &middle) / weight(*row);
+            members.iter().copied().min_by(|a, b| cost(a).total_cmp(&cost(b)))
+        };
+        let moved_to = (fixed..all.len()).into_par_iter().map(|at| typical(at).unwrap_or(all[at]));
+        let centres: Vec<usize> = all[..fixed].iter().copied().chain(moved_to.collect::<Vec<_>>()).collect();
         let moved = centres != self.centres;
-        let frames = self.frames;
         *self = Self::new(frames);
-        centres.into_iter().for_each(|row| self.add(row));
+        self.add(&centres);
         moved
     }
 }

@@ -319,6 +319,10 @@ fn the_time_of_day_needs_no_label() {
     let zone: dc_encoder::archive::Zone = "+02:00".parse().unwrap();
     assert_eq!(folder.labels.rows[7].value, zone.minute_of_day(at(7)));
     assert_eq!(folder.split.test, 18..30, "two rows between");
+    // Three tenths of thirty would be nine: too few for `evaluate`.
+    let export = Export { test: 0.3, gap: 0, ..export };
+    let exported = world.archive.export(&export, &world.path("tenths")).unwrap();
+    assert_eq!(exported.split, Some((20, 10)));
 }
 
 #[test]
