@@ -16,7 +16,9 @@ say() { echo "+ $*" >&2; "$@" >&2; }
 native=$(dpkg --print-architecture)
 apt=$root/apt
 mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/parts" "$root/deb" "$root/root"
-mirror=http://deb.debian.org
+# Where this machine gets its own packages from, up to /debian; MIRROR=URL says otherwise, as on Ubuntu.
+mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | sed -n 's,/debian/*$,,p' | head -1)}
+[ -n "$mirror" ] || { echo "error: no source of Debian packages here; name a mirror: MIRROR=http://HOST (its /debian), or use rustup" >&2; exit 1; }
 {
     echo "deb [arch=$native,$arch] $mirror/debian bookworm main"
     echo "deb [arch=$native,$arch] $mirror/debian-security bookworm-security main"
