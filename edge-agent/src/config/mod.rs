@@ -41,6 +41,10 @@ rotate_keep = 4                       # full files that are kept: FILE.1, FILE.2
 format = "auto"                       # json, text, or auto: text on a terminal, else json
 metrics = 9464                        # HTTP for Prometheus: a port of this box alone, or "ADDRESS:PORT"; default: none
 
+[capture]                             # of a camera at /dev/video…; `edge-agent cameras` lists what it offers
+size = "1280x720"                     # pixels; the smallest size that it offers which covers this
+# pixels = "YUYV"                     # MJPG, YUYV, UYVY, NV12 or GREY; default: the best that it offers, in this order
+
 [uplink]                              # what happens to a frame before it is sent; heads are trained for it
 max_width = 960                       # pixels; larger frames are made smaller, aspect ratio kept
 max_height = 576                      # pixels
@@ -112,6 +116,10 @@ pub struct Config {
     #[arg(long, env = "FTH_FPS", value_name = "N")]
     pub fps: Option<f64>,
 
+    /// What is asked of a camera.
+    #[command(flatten)]
+    pub capture: CaptureConfig,
+
     /// What happens to a frame before it is sent.
     #[command(flatten)]
     pub uplink: UplinkConfig,
@@ -153,6 +161,18 @@ pub struct Config {
     /// Serve metrics for Prometheus over HTTP: a port of this box alone, such as 9464, or an address
     #[arg(long, env = "FTH_METRICS", value_name = "ADDR")]
     pub metrics: Option<Endpoint>,
+}
+
+/// The `[capture]` table: what is asked of a V4L2 camera.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub struct CaptureConfig {
+    /// Size of a camera's picture: the smallest that it offers which covers this [default: 1280x720]
+    #[arg(long = "size", env = "FTH_CAPTURE_SIZE", value_name = "WIDTHxHEIGHT")]
+    pub size: Option<String>,
+    /// How a camera's pixels shall come: MJPG, YUYV, UYVY, NV12 or GREY [default: the best that it offers]
+    #[arg(long = "pixels", env = "FTH_CAPTURE_PIXELS", value_name = "FORMAT")]
+    pub pixels: Option<String>,
 }
 
 /// The `[uplink]` table; unset keys are [`shared::uplink::Uplink`]'s defaults.
@@ -215,6 +235,10 @@ impl Config {
             release_root: self.release_root.or(below.release_root),
             head_budget: self.head_budget.or(below.head_budget),
             fps: self.fps.or(below.fps),
+            capture: CaptureConfig {
+                size: self.capture.size.or(below.capture.size),
+                pixels: self.capture.pixels.or(below.capture.pixels),
+            },
             uplink: UplinkConfig {
                 max_width: self.uplink.max_width.or(below.uplink.max_width),
                 max_height: self.uplink.max_height.or(below.uplink.max_height),
@@ -287,6 +311,7 @@ mod tests {
         .unwrap();
         assert_eq!(settings.uplink, defaults.uplink, "the example shows the defaults");
         assert_eq!(settings.reuse_for, defaults.reuse_for);
+        assert_eq!((settings.size, settings.pixels), (defaults.size, defaults.pixels));
         assert_eq!(settings.max_in_flight, defaults.max_in_flight);
         assert_eq!(settings.stale_every, defaults.stale_every);
         assert_eq!(settings.heads_dir, Some(dir.path().join("store")));

@@ -12,7 +12,7 @@ use shared::uplink::Uplink;
 
 use super::values::{self, Wrong};
 use super::{Config, UplinkConfig};
-use crate::capture::{SourceUri, UriError};
+use crate::capture::{Options, Pixels, SourceUri, UriError};
 use crate::heads::USUAL_BUDGET;
 use crate::sinks::Rotation;
 
@@ -52,6 +52,10 @@ pub struct Settings {
     pub head_budget: Duration,
     /// Frames a second to take; `None`: what the source gives.
     pub fps: Option<f64>,
+    /// Wanted size of a V4L2 camera's picture, pixels: width, height.
+    pub size: (u32, u32),
+    /// How its pixels shall come; `None`: the best that it offers.
+    pub pixels: Option<Pixels>,
     /// What happens to a frame before it is sent.
     pub uplink: Uplink,
     /// How fast frames are sent; `None`: QUIC by its default, TCP by the system's.
@@ -195,6 +199,10 @@ impl Settings {
             release_root: config.release_root,
             head_budget: config.head_budget.unwrap_or(USUAL_BUDGET),
             fps: check.optional("fps", config.fps, values::fps),
+            size: check
+                .optional("capture.size", config.capture.size, values::size)
+                .unwrap_or_else(|| Options::default().size),
+            pixels: check.optional("capture.pixels", config.capture.pixels, values::pixels),
             congestion: check.optional(
                 "uplink.congestion",
                 config.uplink.congestion.clone(),
@@ -402,6 +410,9 @@ mod tests {
         assert!(patches.remedy.contains("changed(LEVELS,FRAMES)"), "{patches}");
         assert_eq!(problem(|c| c.uplink.patches = Some("random(2)".into())).key, "uplink.patches");
         assert_eq!(problem(|c| c.uplink.reuse_for = Some(Duration::from_secs(2))).key, "uplink.reuse_for");
+        assert_eq!(problem(|c| c.capture.size = Some("1280".into())).key, "capture.size");
+        assert_eq!(problem(|c| c.capture.size = Some("0x720".into())).value, "\"0x720\"");
+        assert_eq!(problem(|c| c.capture.pixels = Some("H264".into())).key, "capture.pixels");
         assert_eq!(problem(|c| c.deadline = Some(Duration::ZERO)).key, "deadline");
         assert_eq!(problem(|c| c.stale_every = Some(Duration::from_millis(1))).key, "stale_every");
         assert_eq!(problem(|c| c.max_in_flight = Some(0)).key, "max_in_flight");

@@ -77,7 +77,14 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     let Watch { mut meters, enough, endless } = watch;
     let opened = Opened::new(&settings)?;
     let heads = Arc::new(Heads::new(opened.fixed(&settings)?));
-    let options = Options { fps: settings.fps, repeat: endless, steady: endless, ..Options::default() };
+    let options = Options {
+        fps: settings.fps,
+        size: settings.size,
+        pixels: settings.pixels,
+        repeat: endless,
+        steady: endless,
+        ..Options::default()
+    };
     let pacing = Pacing::of(&settings.source, &options);
     let identity = Identity::load(&settings.identity)?;
     let camera = settings.camera_name(&identity)?;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod agent;
+mod boxes;
 mod camera_to_head;
 mod demo;
 mod enroll;

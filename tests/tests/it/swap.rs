@@ -45,16 +45,8 @@ impl Shop {
         self.server = self.prepared.serve_with(&self.dir, &self.server.address, &words).unwrap();
     }
 
-    /// A signed head whose answers are in this unit: another unit, another release.
     fn head(&self, unit: &str) -> (String, String) {
-        let file = self.dir.join(format!("{unit}.safetensors")).display().to_string();
-        let embeddings = self.dir.join("embeddings.safetensors").display().to_string();
-        let labels = self.dir.join("training/labels.jsonl").display().to_string();
-        let train = ["head", "train", "--task", "count", "--embeddings", &embeddings, "--labels", &labels];
-        dc(&[&train[..], &["--kind", "linear", "--unit", unit, "--out", &file]].concat());
-        let signed = self.operate(&["sign", &file]);
-        let release = signed.split("release ").nth(1).unwrap()[..12].to_owned();
-        (file, release)
+        signed_head(&self.dir, unit)
     }
 
     /// A signed head for the same embeddings as this one that is far too slow on every frame.
@@ -95,6 +87,19 @@ impl Shop {
         let bare = Prepared { heads: Vec::new(), ..self.prepared.clone() };
         Agent::start(&bare, &self.dir, &self.server.address, &extra)
     }
+}
+
+/// A signed head, trained on what was [prepared](tests::setup::prepare) in `dir`, whose answers are in this unit:
+/// another unit, another release. Its file and its release.
+pub fn signed_head(dir: &Path, unit: &str) -> (String, String) {
+    let at = |name: &str| dir.join(name).display().to_string();
+    let (file, keys) = (at(&format!("{unit}.safetensors")), at("keys"));
+    let [embeddings, labels] = ["embeddings.safetensors", "training/labels.jsonl"].map(at);
+    let train = ["head", "train", "--task", "count", "--embeddings", &embeddings, "--labels", &labels];
+    dc(&[&train[..], &["--kind", "linear", "--unit", unit, "--out", &file]].concat());
+    let signed = dc(&["head", "sign", &file, "--keys", &keys]);
+    let release = signed.split("release ").nth(1).unwrap()[..12].to_owned();
+    (file, release)
 }
 
 /// Asks until the answer has these words.
