@@ -92,14 +92,20 @@ impl Shop {
 /// A signed head, trained on what was [prepared](tests::setup::prepare) in `dir`, whose answers are in this unit:
 /// another unit, another release. Its file and its release.
 pub fn signed_head(dir: &Path, unit: &str) -> (String, String) {
-    let at = |name: &str| dir.join(name).display().to_string();
-    let (file, keys) = (at(&format!("{unit}.safetensors")), at("keys"));
-    let [embeddings, labels] = ["embeddings.safetensors", "training/labels.jsonl"].map(at);
-    let train = ["head", "train", "--task", "count", "--embeddings", &embeddings, "--labels", &labels];
-    dc(&[&train[..], &["--kind", "linear", "--unit", unit, "--out", &file]].concat());
+    let [file, keys] =
+        [&format!("{unit}.safetensors"), "keys"].map(|name| dir.join(name).display().to_string());
+    train_head(dir, unit, &file);
     let signed = dc(&["head", "sign", &file, "--keys", &keys]);
     let release = signed.split("release ").nth(1).unwrap()[..12].to_owned();
     (file, release)
+}
+
+/// As [`signed_head`], unsigned.
+pub fn train_head(dir: &Path, unit: &str, file: &str) {
+    let at = |name: &str| dir.join(name).display().to_string();
+    let [embeddings, labels] = ["embeddings.safetensors", "training/labels.jsonl"].map(at);
+    let train = ["head", "train", "--task", "count", "--embeddings", &embeddings, "--labels", &labels];
+    dc(&[&train[..], &["--kind", "linear", "--unit", unit, "--out", file]].concat());
 }
 
 /// Asks until the answer has these words.

@@ -6,4 +6,6 @@
 
 mod lifetime;
 mod machine;
+mod systemd;
+mod unplug;
 mod world;

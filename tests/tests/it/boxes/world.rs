@@ -13,7 +13,7 @@ use tests::{
 };
 
 use super::machine::{Architecture, Hardware, Machine};
-use crate::swap::signed_head;
+use crate::swap::{signed_head, train_head};
 
 /// Of the channel that the heads go through.
 pub const CHANNEL: &str = "people-count@stable";
@@ -34,16 +34,27 @@ pub struct World {
     dir: TempDir,
     pub hardware: Hardware,
     pub releases: [Release; 2],
-    /// An encoder on this machine; `None`: it is in the box.
-    outside: Option<Server>,
-    /// Where the encoder is for the box: `HOST:PORT` of frames.
-    server: String,
+    place: Place,
+    /// The encoder, if it is [`Place::Here`].
+    here: Option<Server>,
+    /// Where the encoder takes frames and lets boxes in.
     listen: [String; 2],
 }
 
+/// Where the encoder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the box, started at every power-on.
+    InBox,
+    /// On this machine, the same one all the time.
+    Here,
+    /// The test installs it.
+    Nowhere,
+}
+
 impl World {
-    /// Prepares everything; `outside`: the encoder runs on this machine.
-    pub fn new(architecture: Architecture, root: &str, outside: bool) -> Self {
+    /// Prepares everything, and starts an encoder that is [`Place::Here`].
+    pub fn new(architecture: Architecture, root: &str, place: Place) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let world = dir.path().join("world");
         fs::create_dir(&world).unwrap();
@@ -51,8 +62,10 @@ impl World {
             prepare(dir.path(), &Options { model: demo_model(), training_frames: 40, live_frames: 4 })
                 .unwrap();
         let pki = prepared.pki.display().to_string();
-        let ports = if outside { [ports::lasting(), ports::lasting()] } else { [4433, 4434] };
-        let host = if outside { HOST } else { "127.0.0.1" };
+        let (host, ports) = match place {
+            Place::Here => (HOST, [ports::lasting(), ports::lasting()]),
+            Place::InBox | Place::Nowhere => ("127.0.0.1", [4433, 4434]),
+        };
         let [frames, enrolling] = ports.map(|port| format!("{host}:{port}"));
         let at = |name: &str| world.join(name).display().to_string();
         let dc = |args: &[&str]| process::run("dc-encoder", args).unwrap();
@@ -64,7 +77,9 @@ impl World {
         let releases = ["people", "persons"].map(|unit| {
             let (path, release) = signed_head(dir.path(), unit);
             let file = format!("{unit}.safetensors");
-            fs::copy(path, world.join(&file)).unwrap();
+            for end in ["", ".sig"] {
+                fs::copy(format!("{path}{end}"), world.join(format!("{file}{end}"))).unwrap();
+            }
             Release { file, release }
         });
         copy_dir(&prepared.keys, &world.join("keys"));
@@ -72,21 +87,22 @@ impl World {
         fs::write(world.join("shell"), include_str!("../../../boxes/shell")).unwrap();
         let hardware = hardware(architecture, root, dir.path());
         let listen = ports.map(|port| format!("127.0.0.1:{port}"));
-        Self { dir, hardware, releases, outside: None, server: frames, listen }.started(outside)
+        let mut world = Self { dir, hardware, releases, place, here: None, listen };
+        world.start_here();
+        world
     }
 
-    fn started(mut self, outside: bool) -> Self {
-        let world = self.dir.path().join("world");
-        if outside {
+    fn start_here(&mut self) {
+        if self.place == Place::Here {
+            let world = self.dir.path().join("world");
             let mut command = Command::new(process::program("dc-encoder").unwrap());
             command.current_dir(&world);
             command.args(self.serve().split(' '));
             let log = self.dir.path().join("dc-encoder.log");
             let mut encoder = process::Running::start_in(&mut command, "dc-encoder", &log).unwrap();
             let ready = encoder.wait_for_file(&world.join("ready"), crate::agent::GUARD).unwrap();
-            self.outside = Some(Server { encoder, address: ready.trim().to_owned() });
+            self.here = Some(Server { encoder, address: ready.trim().to_owned() });
         }
-        self
     }
 
     /// The words after `dc-encoder` that serve, in the world's folder.
@@ -115,7 +131,7 @@ impl World {
     /// Switches the box on again.
     pub fn boot(&self) -> Machine {
         let mut machine = Machine::boot(&self.hardware, self.dir.path());
-        if self.outside.is_none() {
+        if self.place == Place::InBox {
             let serve = self.serve();
             machine.ok(&format!("cd /world && rm -f ready && (dc-encoder {serve} >/run/encoder.log 2>&1 &)"));
         }
@@ -124,14 +140,14 @@ impl World {
 
     /// Waits until the encoder serves.
     pub fn encoder_ready(&self, machine: &mut Machine) {
-        if self.outside.is_none() {
+        if self.place == Place::InBox {
             machine.until("cat /world/ready /run/encoder.log 2>&1", &self.listen[0]);
         }
     }
 
     /// `dc-encoder …` where the encoder is.
     pub fn dc(&self, machine: &mut Machine, args: &str) -> String {
-        if self.outside.is_none() {
+        if self.place != Place::Here {
             return machine.ok(&format!("cd /world && dc-encoder {args}"));
         }
         let mut command = Command::new(process::program("dc-encoder").unwrap());
@@ -150,7 +166,7 @@ impl World {
 
     /// Publishes and does not wait for what comes of it; for what happens to the box meanwhile.
     pub fn begin_to_publish(&self, machine: &mut Machine, release: &Release) {
-        if self.outside.is_none() {
+        if self.place == Place::InBox {
             let publish = self.publish(release);
             machine.ok(&format!("cd /world && (dc-encoder {publish} >/run/publish.log 2>&1 &)"));
         } else {
@@ -158,15 +174,16 @@ impl World {
         }
     }
 
+    /// A head that nobody has signed; before the first boot.
+    pub fn add_unsigned_head(&self, name: &str) {
+        let file = self.dir.path().join("world").join(name).display().to_string();
+        train_head(self.dir.path(), "people", &file);
+    }
+
     /// A new token for this camera.
     pub fn token(&self, machine: &mut Machine, camera: &str) -> String {
         let made = self.dc(machine, &format!("enroll create --dir enroll --camera {camera}"));
         made.lines().find(|line| line.starts_with("FTH1")).expect(&made).to_owned()
-    }
-
-    /// Where the box sends frames.
-    pub fn server(&self) -> &str {
-        &self.server
     }
 }
 
@@ -177,7 +194,7 @@ fn images() -> PathBuf {
     PathBuf::from(target)
 }
 
-/// Packages are in the images, and beside them.
+/// The newest package of this program for amd64; packages lie beside the images.
 pub fn package(name: &str) -> PathBuf {
     let found = fs::read_dir(images().join("..")).unwrap().map(|entry| entry.unwrap().path());
     let fits =
