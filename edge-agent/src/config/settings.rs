@@ -11,7 +11,7 @@ use shared::tls::{Congestion, Identity};
 use shared::uplink::Uplink;
 
 use super::values::{self, Wrong};
-use super::{Config, UplinkConfig};
+use super::{Config, Mqtt, UplinkConfig};
 use crate::capture::{SourceUri, UriError};
 use crate::heads::USUAL_BUDGET;
 use crate::sinks::Rotation;
@@ -72,6 +72,8 @@ pub struct Settings {
     pub format: Format,
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<Endpoint>,
+    /// The broker that is told the answers; `None`: none is.
+    pub mqtt: Option<Mqtt>,
 }
 
 /// Where lines go.
@@ -227,6 +229,7 @@ impl Settings {
             },
             format: check.optional("format", config.format, values::format).unwrap_or(Format::Auto),
             metrics: config.metrics,
+            mqtt: config.mqtt.checked(&mut check.problems),
         };
         if check.problems.is_empty() { Ok(settings) } else { Err(Invalid(check.problems)) }
     }
