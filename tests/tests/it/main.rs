@@ -12,6 +12,7 @@ mod live;
 mod load;
 mod main_job;
 mod metrics;
+mod mqtt;
 mod network;
 mod swap;
 mod swap_kill;
