@@ -5,6 +5,9 @@
 //!                        └─► Config ─► Settings (run-ready: every value checked)
 //! ```
 
+mod broker;
+mod mqtt;
+mod server;
 mod settings;
 mod values;
 
@@ -14,7 +17,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::metrics::Endpoint;
 
-pub use settings::{Format, Invalid, Output, Problem, ServerAddr, Settings, Transport};
+pub use broker::{Broker, Login, Password, Secret};
+pub use mqtt::{Mqtt, MqttConfig, PASSWORD_VARIABLE};
+pub use server::{ServerAddr, Transport};
+pub use settings::{Format, Invalid, Output, Problem, Settings};
 
 /// A configuration file with every key, its default and what it means. Kept true by a test.
 pub const EXAMPLE: &str = r#"# edge-agent configuration. Every key can also be a flag (--camera …) or an environment variable (FTH_CAMERA …);
@@ -54,6 +60,15 @@ passthrough = true                    # a JPEG frame that is already small enoug
 congestion = "cubic"                  # how fast to send: cubic, or bbr where packets get lost; default: cubic, over TCP the system's
 patches = "all"                       # or only those that matter: changed, changed(LEVELS,FRAMES), random(SHARE)
 reuse_for = "0s"                      # with changed: while nothing changes, the last embedding answers this long
+
+#[mqtt]                               # tells a broker the answers, too; Home Assistant finds the sensors by itself
+#broker = "mqtts://broker.example:8883" # or mqtt://HOST:1883, which everybody between here and there can read
+#ca = "broker-ca.pem"                 # who signed the broker's certificate; default: the system's authorities
+#username = "plaza-1"                 # default: none
+#password_file = "mqtt-password"      # its first line is the password; or the environment variable FTH_MQTT_PASSWORD
+#topic = "fine-tuned-heads"           # topics begin with it: fine-tuned-heads/CAMERA/HEAD/state
+#discovery = "homeassistant"          # Home Assistant's discovery prefix; false: sensors are not announced
+#every = "1s"                         # at most one value per head in this time, the newest
 "#;
 
 /// What a person asked for, from any layer; every key optional. See [`EXAMPLE`].
@@ -161,6 +176,10 @@ pub struct Config {
     /// Serve metrics for Prometheus over HTTP: a port of this box alone, such as 9464, or an address
     #[arg(long, env = "FTH_METRICS", value_name = "ADDR")]
     pub metrics: Option<Endpoint>,
+
+    /// A broker that is told the answers, too.
+    #[command(flatten)]
+    pub mqtt: MqttConfig,
 }
 
 /// The `[capture]` table: what is asked of a V4L2 camera.
@@ -258,6 +277,7 @@ impl Config {
             rotate_keep: self.rotate_keep.or(below.rotate_keep),
             format: self.format.or(below.format),
             metrics: self.metrics.or(below.metrics),
+            mqtt: self.mqtt.or(below.mqtt),
         }
     }
 
@@ -272,6 +292,7 @@ impl Config {
         self.heads_dir.iter_mut().for_each(resolve);
         self.release_root.iter_mut().for_each(resolve);
         self.output.iter_mut().for_each(resolve);
+        self.mqtt.paths().for_each(resolve);
         // A source without a scheme is a path (`frames/`, `walk.mp4`); with one it is left alone.
         if let Some(source) = &mut self.source
             && !source.contains(':')
@@ -322,6 +343,25 @@ mod tests {
         assert_eq!(settings.embedding, defaults.embedding);
         assert_eq!(settings.congestion, Some(Congestion::Cubic));
         assert_eq!((settings.output, settings.format), (defaults.output, defaults.format));
+    }
+
+    #[test]
+    fn the_table_that_is_commented_out_is_a_good_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, EXAMPLE).unwrap();
+        assert_eq!(Settings::new(Config::load(&path).unwrap()).unwrap().mqtt, None);
+        let (above, table) = EXAMPLE.split_once("\n#[mqtt]").unwrap();
+        std::fs::write(&path, format!("{above}\n[mqtt]{}", table.replace("\n#", "\n"))).unwrap();
+        let mqtt = Settings::new(Config::load(&path).unwrap()).unwrap().mqtt.unwrap();
+        assert_eq!(mqtt.ca, Some(dir.path().join("broker-ca.pem")));
+        let login = mqtt.login.unwrap();
+        assert_eq!(login.password, Some(Password::File(dir.path().join("mqtt-password"))));
+        let broker = Some(mqtt.broker.to_string());
+        let bare =
+            Config { mqtt: MqttConfig { broker, ..MqttConfig::default() }, ..Config::load(&path).unwrap() };
+        let bare = Settings::new(bare).unwrap().mqtt.unwrap();
+        assert_eq!((mqtt.topic, mqtt.discovery, mqtt.every), (bare.topic, bare.discovery, bare.every));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod live;
 mod load;
 mod main_job;
 mod metrics;
+mod mqtt;
 mod network;
 mod swap;
 mod swap_kill;

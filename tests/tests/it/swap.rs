@@ -14,18 +14,18 @@ use crate::agent::{Agent, GUARD, live_list, small_setup};
 
 /// Frames of a camera that outlasts the test: two minutes, at one a second.
 const FRAMES: u32 = 120;
-const CHANNEL: &str = "people-count@stable";
+pub const CHANNEL: &str = "people-count@stable";
 
 /// What an operator has, and a server with a registry.
-struct Shop {
-    prepared: Prepared,
-    server: Server,
-    dir: PathBuf,
+pub struct Shop {
+    pub prepared: Prepared,
+    pub server: Server,
+    pub dir: PathBuf,
     extra: Vec<String>,
 }
 
 impl Shop {
-    fn open(dir: &Path) -> Self {
+    pub fn open(dir: &Path) -> Self {
         let (prepared, first) = small_setup(dir, FRAMES);
         drop(first);
         let shown = |name: &str| dir.join(name).display().to_string();
@@ -45,7 +45,8 @@ impl Shop {
         self.server = self.prepared.serve_with(&self.dir, &self.server.address, &words).unwrap();
     }
 
-    fn head(&self, unit: &str) -> (String, String) {
+    /// A signed head whose answers are in this unit: another unit, another release.
+    pub fn head(&self, unit: &str) -> (String, String) {
         signed_head(&self.dir, unit)
     }
 
@@ -72,7 +73,7 @@ impl Shop {
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }
 
-    fn operate(&self, args: &[&str]) -> String {
+    pub fn operate(&self, args: &[&str]) -> String {
         self.operate_as("operators/ann", args).unwrap()
     }
 
@@ -80,7 +81,7 @@ impl Shop {
         self.agent_with(&["--fps", "1"])
     }
 
-    fn agent_with(&self, extra: &[&str]) -> Agent {
+    pub fn agent_with(&self, extra: &[&str]) -> Agent {
         let source = live_list(&self.prepared);
         let store = self.dir.join("store").display().to_string();
         let extra = [&["--source", &source, "--deadline", "1m", "--heads-dir", &store], extra].concat();

@@ -35,7 +35,6 @@ pub fn enrol(world: &World, machine: &mut Machine) {
         assert!(listed.contains(words), "{words} is not in\n{listed}");
     }
     world.encoder_ready(machine);
-    world.dc(machine, &world.publish(&world.releases[0]));
     let token = world.token(machine, "plaza-1");
     let enrolled = machine.ok(&format!("echo {token} | edge-agent enroll"));
     assert!(enrolled.contains("camera plaza-1") && !enrolled.contains(&token), "{enrolled}");
@@ -44,6 +43,7 @@ pub fn enrol(world: &World, machine: &mut Machine) {
         .ok(&format!("printf 'deadline = \"1m\"\\n' | cat - {AGENT} >/run/toml && cat /run/toml >{AGENT}"));
     let checked = machine.ok(&format!("edge-agent check --config {AGENT}"));
     assert!(checked.contains("ok   source /dev/video0: a frame of 1280x720 (raw)"), "{checked}");
+    world.dc(machine, &world.publish(&world.releases[0]));
     start(machine);
     machine.answer("answer of the first release", of(&world.releases[0]));
 }
