@@ -305,6 +305,7 @@ impl Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Transport;
 
     fn good() -> Config {
         Config {

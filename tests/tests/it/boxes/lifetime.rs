@@ -28,6 +28,11 @@ fn of<'a>(release: &'a Release) -> impl Fn(&Line) -> bool + 'a {
     |line| line.is_answer() && line.release.as_deref() == Some(release.release.as_str())
 }
 
+/// The encoder is emulated: it gets a frame in two seconds, and may take its time.
+pub fn give_it_time(machine: &mut Machine, config: &str) {
+    machine.ok(&format!("sed -i -e 's/^fps = .*/fps = 0.5/' -e '1i deadline = \"1m\"' {config}"));
+}
+
 /// Listed, enrolled and checked as a person would; the first answers are of the first release.
 pub fn enrol(world: &World, machine: &mut Machine) {
     let listed = machine.ok("edge-agent cameras");
@@ -38,14 +43,27 @@ pub fn enrol(world: &World, machine: &mut Machine) {
     let token = world.token(machine, "plaza-1");
     let enrolled = machine.ok(&format!("echo {token} | edge-agent enroll"));
     assert!(enrolled.contains("camera plaza-1") && !enrolled.contains(&token), "{enrolled}");
-    // The encoder is emulated, and has seconds for a frame instead of milliseconds.
-    machine
-        .ok(&format!("printf 'deadline = \"1m\"\\n' | cat - {AGENT} >/run/toml && cat /run/toml >{AGENT}"));
+    give_it_time(machine, AGENT);
     let checked = machine.ok(&format!("edge-agent check --config {AGENT}"));
     assert!(checked.contains("ok   source /dev/video0: a frame of 1280x720 (raw)"), "{checked}");
     world.dc(machine, &world.publish(&world.releases[0]));
     start(machine);
     machine.answer("answer of the first release", of(&world.releases[0]));
+}
+
+/// A frame of every raw format, at several sizes, through V4L2 and the agent's own transformation.
+fn formats(machine: &mut Machine) {
+    let check = |pixels: &str, size: &str| {
+        format!("FTH_CAPTURE_PIXELS={pixels} FTH_CAPTURE_SIZE={size} edge-agent check --config {AGENT}")
+    };
+    for (pixels, size) in
+        [("YUYV", "320x180"), ("UYVY", "640x360"), ("NV12", "1280x720"), ("GREY", "1920x1080")]
+    {
+        let checked = machine.ok(&check(pixels, size));
+        assert!(checked.contains(&format!("a frame of {size} (raw)")), "{pixels}:\n{checked}");
+    }
+    let refused = machine.run(&check("MJPG", "1280x720"));
+    assert!(refused.status != 0 && refused.text.contains("does not offer MJPG"), "{}", refused.text);
 }
 
 /// The next frame is answered by the release that was published.
@@ -100,6 +118,7 @@ fn kill(world: &World, machine: &mut Machine) {
 /// The power goes while a head is swapped: the box comes back with the old one or the new one, and takes the new one.
 fn cut_power_while_swapping(world: &World, mut machine: Machine) -> Machine {
     for cut in 0..CUTS {
+        machine.step("cut power");
         let next = &world.releases[cut as usize % 2];
         world.begin_to_publish(&mut machine, next);
         std::thread::sleep(CUT_STEP * cut);
@@ -137,12 +156,19 @@ fn live(architecture: Architecture, place: Place, clock: Option<&'static str>) {
     let mut world = World::new(architecture, &format!("{}.disk", architecture.debian()), place);
     world.hardware.clock = clock;
     let mut machine = world.first_boot();
+    machine.step("enrol");
     enrol(&world, &mut machine);
+    machine.step("swap");
     swap(&world, &mut machine);
+    machine.step("idle memory");
     idle_memory(&mut machine, architecture.debian());
+    machine.step("lose the camera");
     lose_the_camera(&mut machine);
     let [captured, answered, dropped] = account(&mut machine);
     println!("{captured} frames captured, {answered} answered, {dropped} dropped with a reason");
+    machine.step("formats");
+    formats(&mut machine);
+    machine.step("kill");
     kill(&world, &mut machine);
     let mut machine = cut_power_while_swapping(&world, machine);
     let log = machine.run("cat /run/agent.log").text;

@@ -78,6 +78,7 @@ pub struct Machine {
     port: BufReader<UnixStream>,
     lines: Receiver<String>,
     console: PathBuf,
+    on: Instant,
     /// All lines of the agent so far.
     pub seen: Vec<Line>,
 }
@@ -126,6 +127,7 @@ impl Machine {
             command.args(["-rtc", &format!("base={clock}")]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        let on = Instant::now();
         let emulator = command.spawn().unwrap_or_else(|error| {
             panic!("{program}: {error}; apt-get install qemu-system-x86 qemu-system-arm (make test-boxes does it)")
         });
@@ -135,7 +137,7 @@ impl Machine {
         std::thread::spawn(move || {
             BufReader::new(answers).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        let mut machine = Self { emulator, port: BufReader::new(port), lines, console, seen: Vec::new() };
+        let mut machine = Self { emulator, port: BufReader::new(port), lines, console, on, seen: Vec::new() };
         assert_eq!(machine.line(), "ready");
         machine.port.get_ref().set_read_timeout(Some(GUARD)).unwrap();
         machine
@@ -151,6 +153,11 @@ impl Machine {
 
     fn console(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()).into_owned()
+    }
+
+    /// Says what comes now, and how long it is after power-on.
+    pub fn step(&self, what: &str) {
+        println!("{:4.0} s  {what}", self.on.elapsed().as_secs_f64());
     }
 
     /// Runs a line of shell in the box.

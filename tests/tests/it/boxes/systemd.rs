@@ -4,11 +4,11 @@
 use tests::answers::Line;
 
 use super::{
+    lifetime::{AGENT, give_it_time},
     machine::{Architecture, Machine},
     world::{Place, World, package},
 };
 
-const AGENT: &str = "/etc/edge-agent/agent.toml";
 /// The server's name in the page.
 const SERVER: &str = "encoder.example.net";
 /// Where the authority is: a machine of the owner's in the page, a folder here.
@@ -63,8 +63,8 @@ fn install_the_box(machine: &mut Machine) {
     machine.until("journalctl -u edge-agent --no-pager", "connected");
     let user = machine.ok("stat -c %U /proc/$(systemctl show -p MainPID --value edge-agent)");
     assert_eq!(user, "edge-agent\n");
-    // The encoder is emulated, and has seconds for a frame instead of milliseconds.
-    machine.ok(&format!("sed -i '1i deadline = \"1m\"' {AGENT} && sudo systemctl restart edge-agent"));
+    give_it_time(machine, AGENT);
+    machine.ok("sudo systemctl restart edge-agent");
     machine.ok("(journalctl -fu edge-agent -o cat >/run/port-answers 2>/dev/null &)");
 }
 
@@ -132,11 +132,18 @@ fn the_pages_are_true_on_a_debian_with_systemd() {
     }
     world.add_unsigned_head("people-count.safetensors");
     let machine = &mut world.first_boot();
+    machine.step("install the server");
     install_the_server(machine);
+    machine.step("install the box");
     install_the_box(machine);
+    machine.step("publish");
     publish(machine);
+    machine.step("watchdog");
     watchdog(machine);
+    machine.step("upgrade");
     upgrade(machine);
+    machine.step("purge");
     purge(machine, "edge-agent");
+    machine.step("purge");
     purge(machine, "dc-encoder");
 }
