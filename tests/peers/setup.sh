@@ -1,17 +1,18 @@
 #!/bin/sh
 # A Python with numpy and the packages named as arguments, for the peers: $PYTHON if it has them, else a virtual
-# environment in .venv (made once; PyTorch is a large download). Prints the interpreter's path.
+# environment in .venv, or $VENV for those that pin what others need newer (made once; PyTorch is a large download). Prints
+# the interpreter's path.
 set -eu
-# Two packages are imported under other names.
-modules=$(echo numpy "$@" | sed 's/grpcio/grpc/; s/pillow/PIL/' | tr ' ' ',')
+# Some packages are imported under other names.
+modules=$(echo numpy "$@" | sed 's/grpcio/grpc/; s/pillow/PIL/; s/label-studio/label_studio/' | tr ' ' ',')
 if [ -n "${PYTHON:-}" ]; then
     "$PYTHON" -c "import $modules" >&2 || { echo "$PYTHON lacks one of $modules: pip install numpy $*" >&2; exit 1; }
     echo "$PYTHON"
     exit
 fi
-venv=$(dirname "$0")/../../.venv
+venv=$(dirname "$0")/../../${VENV:-.venv}
 if ! "$venv/bin/python" -c "import $modules" 2>/dev/null; then
-    echo "+ python3 -m venv .venv; pip install numpy $*" >&2
+    echo "+ python3 -m venv ${VENV:-.venv}; pip install numpy $*" >&2
     python3 -m venv "$venv" >&2
     "$venv/bin/pip" install --quiet numpy "$@" >&2
 fi

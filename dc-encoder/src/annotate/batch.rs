@@ -1,12 +1,12 @@
 //! What was chosen to be labelled together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::head::Task;
 
-use super::{AnnotateError, Item};
+use super::{AnnotateError, Asked, Item};
 use crate::archive::{Archive, ArchiveError, Consensus, FrameId, Label};
 
 /// A batch, as the archive keeps it.
@@ -23,14 +23,30 @@ pub struct Batch {
     pub sent: Option<Sent>,
 }
 
-/// Where a batch was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a batch was sent. It stands in the archive before the first frame goes out, so that what was begun is gone on with
+/// and paid once.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sent {
     /// The platform.
     pub to: String,
     /// The folder or address.
     pub place: String,
+    /// When it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// What the platform calls each frame that it acknowledged.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<FrameId, String>,
+    /// Whether all of it is there.
+    #[serde(default)]
+    pub whole: bool,
+    /// Labels that are paid for with it.
+    #[serde(default)]
+    pub labels: u64,
+    /// What they cost, in the currency of the budget.
+    #[serde(default)]
+    pub money: f64,
 }
 
 /// Why a batch is of no use.
@@ -48,6 +64,11 @@ pub enum BatchError {
     Stranger { place: String, id: FrameId, name: String },
     #[error("batch {0:?} has no frames left: they were all forgotten")]
     Empty(String),
+    #[error(
+        "batch {name:?} was sent to {to} {place}: there its frames are labelled once; take them with `label pull --batch {name}`, \
+         or make another batch"
+    )]
+    Elsewhere { name: String, to: String, place: String },
 }
 
 fn known(have: &[String]) -> String {
@@ -63,6 +84,8 @@ pub struct Progress {
     pub labelled: usize,
     /// Those that people labelled differently, with what they say together.
     pub disputed: Vec<(FrameId, Vec<Label>, Consensus)>,
+    /// Labels that somebody changed, with what they said before.
+    pub changed: Vec<(FrameId, Label)>,
 }
 
 impl Batch {
@@ -130,6 +153,12 @@ impl Batch {
         Ok(items)
     }
 
+    /// What a platform is asked about it.
+    pub(super) fn asked<'a>(&'a self, name: &'a str) -> Asked<'a> {
+        let Self { task, frames, made_at, sent } = self;
+        Asked { name, made_at: *made_at, task: *task, frames, sent: sent.as_ref() }
+    }
+
     /// How far it is.
     ///
     /// # Errors
@@ -144,6 +173,8 @@ impl Batch {
             progress.frames += 1;
             let Some(said) = labels.get(id) else { continue };
             progress.labelled += 1;
+            let changed = said.iter().filter(|it| !it.earlier.is_empty());
+            progress.changed.extend(changed.map(|it| (*id, it.clone())));
             if let Some(consensus) = Consensus::of(said).filter(|it| !it.agree) {
                 progress.disputed.push((*id, said.clone(), consensus));
             }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared::head::Task;
 
-use super::{AnnotateError, Item, Platform};
+use super::{AnnotateError, Answered, Asked, Item, Keep, Outgoing, Platform, Pulled};
 use crate::archive::{Answer, Label, LabelFault, Returned};
 use crate::heads::labels::column;
 
@@ -40,7 +40,12 @@ impl Platform for Folder {
         self.dir.display().to_string()
     }
 
-    fn push(&mut self, _: &str, task: Task, items: &[Item]) -> Result<(), AnnotateError> {
+    fn all_or_nothing(&self) -> bool {
+        true
+    }
+
+    fn push(&mut self, out: &Outgoing<'_>, _: &mut Keep<'_>) -> Result<(), AnnotateError> {
+        let task = out.task;
         let table = self.dir.join("labels.csv");
         if table.exists() || self.dir.join("labels.jsonl").exists() {
             return Err(AnnotateError::InTheWay(self.dir.clone()));
@@ -48,7 +53,7 @@ impl Platform for Folder {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let broken = |error: csv::Error| AnnotateError::Table { path: table.clone(), why: error.to_string() };
         writer.write_record(["id", "file", "camera", "captured_at", column(task), "who"]).map_err(broken)?;
-        for Item { record, file } in items {
+        for Item { record, file } in out.items {
             let to = self.dir.join(&record.path);
             let folder = to.parent().unwrap_or(&self.dir);
             std::fs::create_dir_all(folder).map_err(AnnotateError::io("create the folder", folder))?;
@@ -62,7 +67,8 @@ impl Platform for Folder {
         std::fs::write(&table, bytes).map_err(AnnotateError::io("write", &table))
     }
 
-    fn pull(&mut self, name: &str, task: Task) -> Result<Vec<Returned>, AnnotateError> {
+    fn pull(&mut self, asked: &Asked<'_>) -> Result<Pulled, AnnotateError> {
+        let (name, task) = (asked.name, asked.task);
         let (csv, jsonl) = (self.dir.join("labels.csv"), self.dir.join("labels.jsonl"));
         // A table that was made of the one that was sent wins over it.
         let (path, lines) = match (jsonl.exists(), csv.exists()) {
@@ -71,7 +77,7 @@ impl Platform for Folder {
             (false, false) => return Err(AnnotateError::NoLabels(self.dir.clone())),
         };
         let at = modified(&path);
-        let mut returned = Vec::new();
+        let mut answers = Vec::new();
         for (line, row) in lines {
             let place = format!("{} line {line}", path.display());
             let value = row.value(task);
@@ -84,10 +90,11 @@ impl Platform for Folder {
             let answer = Answer::read(task, &value, row.boxes.clone()).map_err(refuse)?;
             let who = row.who.clone().map(|who| who.trim().to_owned()).filter(|who| !who.is_empty());
             let who = who.unwrap_or_else(|| self.who.clone());
-            let label = Label { answer, who, at, from: format!("folder {name}") };
-            returned.push(Returned { place, id, path: row.file, label });
+            let label = Label { answer, who, at, from: format!("folder {name}"), earlier: Vec::new() };
+            let returned = Returned { place, id, path: row.file, label };
+            answers.push(Answered { returned, size: None });
         }
-        Ok(returned)
+        Ok(Pulled { answers, refused: Vec::new() })
     }
 }
 

@@ -1,33 +1,46 @@
 //! From frames to labels: batches that people label, in a folder, on a page, or on a platform.
 //!
 //! ```text
-//! suggest ─► Batch (in the archive) ─► push ─► Platform ─► people ─► pull ─► checked ─► archive.put_labels
-//!                                       └ frame id and path travel with the picture and are checked on the way back
+//! suggest, form ─► Batch (in the archive) ─► push ─► Platform ─► people ─► pull ─► checked ─► archive.put_labels
+//!                                             └ frame id and path travel with the picture and are checked on the way back
 //! ```
-//! Labels that are pulled twice count once, and everyone's answer is kept: see [`crate::archive::Archive::put_labels`].
+//! A batch stands in the archive as sent before its first frame goes out, and each frame with the platform's name for it as
+//! soon as that is acknowledged; a push that was cut off asks what is there and sends the rest. Labels that are pulled twice
+//! count once, and everyone's answer is kept: see [`crate::archive::Archive::put_labels`].
 
 mod batch;
+mod config;
 mod folder;
+mod form;
+mod guess;
+mod http;
 mod page;
+mod parts;
+mod plan;
+mod platform;
+mod scale;
+mod secret;
+mod send;
+mod studio;
+mod web;
 
 pub use batch::{Batch, BatchError, Progress, Sent};
+pub use config::{Config, ConfigFault};
 pub use folder::Folder;
+pub use form::{Form, Formed, form};
+pub use guess::{Guess, GuessError, Guesses};
 pub use page::{Page, PageError, Served};
+pub use plan::{Budget, Held, Plan, Spent};
+pub use platform::{Answered, Asked, Item, Keep, Outgoing, Platform, Pulled};
+pub use scale::{Callback, Listening, Reply, Scale, ScaleConfig};
+pub use secret::{Secret, SecretError};
+pub use send::{Lock, Pushed, Taking, pull, push, push_with};
+pub use studio::{Studio, StudioConfig};
+pub use web::{Patience, WebError};
 
 use std::path::PathBuf;
 
-use shared::head::Task;
-
-use crate::archive::{Archive, ArchiveError, Record, Returned, Taken};
-
-/// One frame that is sent out.
-#[derive(Debug, Clone)]
-pub struct Item {
-    /// What is known of it.
-    pub record: Record,
-    /// Its file in the archive.
-    pub file: PathBuf,
-}
+use crate::archive::ArchiveError;
 
 /// Why nothing was sent or fetched.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +51,18 @@ pub enum AnnotateError {
     Archive(#[from] ArchiveError),
     #[error(transparent)]
     Batch(#[from] BatchError),
+    #[error(transparent)]
+    Web(#[from] WebError),
+    #[error(transparent)]
+    Config(#[from] ConfigFault),
+    #[error(transparent)]
+    Guess(#[from] GuessError),
+    #[error("nothing was sent: {0}")]
+    Held(#[from] Held),
+    #[error("another `label push` is sending to {}: let it end", .0.display())]
+    Busy(PathBuf),
+    #[error("{0}")]
+    Platform(String),
     #[error("cannot {what} {}: {source}", path.display())]
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{} is there already: choose another folder, or `label pull` what is in it", .0.display())]
@@ -51,60 +76,20 @@ pub enum AnnotateError {
 }
 
 impl AnnotateError {
+    /// Whether a platform may have taken what it did not acknowledge.
+    pub(crate) fn in_doubt(&self) -> bool {
+        matches!(self, Self::Web(error) if error.in_doubt())
+    }
+
+    /// Whether it may work a moment later.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Web(error) if error.may_pass())
+    }
+
     pub(crate) fn io<'a>(
         what: &'static str,
         path: &'a std::path::Path,
     ) -> impl Fn(std::io::Error) -> Self + 'a {
         move |source| Self::Io { what, path: path.to_owned(), source }
     }
-}
-
-/// Whoever lets people label frames: a folder here; a service, behind the same calls.
-pub trait Platform {
-    /// Its name, for records and messages.
-    fn name(&self) -> &'static str;
-
-    /// Where a batch goes, in words: a folder, an address.
-    fn place(&self) -> String;
-
-    /// Sends a batch: each frame's picture, id and path.
-    ///
-    /// # Errors
-    /// A place that cannot be written or reached.
-    fn push(&mut self, name: &str, task: Task, items: &[Item]) -> Result<(), AnnotateError>;
-
-    /// Fetches what has been said so far, with ids and paths as they were sent; may be called any number of times.
-    ///
-    /// # Errors
-    /// A place that cannot be read or reached, an answer that is none.
-    fn pull(&mut self, name: &str, task: Task) -> Result<Vec<Returned>, AnnotateError>;
-}
-
-/// Sends a batch that the archive knows.
-///
-/// # Errors
-/// A batch that is not there, a platform that fails.
-pub fn push(archive: &Archive, name: &str, platform: &mut dyn Platform) -> Result<usize, AnnotateError> {
-    let mut batch = Batch::get(archive, name)?;
-    let items = batch.items(archive)?;
-    platform.push(name, batch.task, &items)?;
-    batch.sent = Some(Sent { to: platform.name().to_owned(), place: platform.place() });
-    batch.put(archive, name)?;
-    Ok(items.len())
-}
-
-/// Takes what a platform has for a batch: all of it, or nothing and says why.
-///
-/// # Errors
-/// A batch that is not there, a platform that fails, an answer about an unknown frame or of a wrong type.
-pub fn pull(archive: &Archive, name: &str, platform: &mut dyn Platform) -> Result<Taken, AnnotateError> {
-    let batch = Batch::get(archive, name)?;
-    let returned = platform.pull(name, batch.task)?;
-    for it in &returned {
-        if !batch.frames.contains(&it.id) {
-            let (place, name) = (it.place.clone(), name.to_owned());
-            return Err(BatchError::Stranger { place, id: it.id, name }.into());
-        }
-    }
-    Ok(archive.put_labels(&returned)?)
 }

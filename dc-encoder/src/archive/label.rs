@@ -4,16 +4,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::head::{Task, is_class_name};
 
-use super::index::{from_json, to_json};
-use super::record::to_micros;
-use super::{Archive, ArchiveError, FrameId};
+use super::FrameId;
 use crate::heads::labels::column;
 
 /// Most boxes in one picture: a crowd, not a defect of a platform.
 const MAX_BOXES: usize = 10_000;
 
 /// Longest name of an annotator or of where a label came from, in bytes.
-const MAX_NAME_BYTES: usize = 200;
+pub(super) const MAX_NAME_BYTES: usize = 200;
 
 /// What a label says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +44,11 @@ pub enum LabelFault {
     UnknownFrame(FrameId),
     #[error("frame {id} was sent as {want:?} and comes back as {got:?}: labels and pictures were mixed up")]
     OtherPath { id: FrameId, want: String, got: String },
+    #[error(
+        "frame {id} was sent as {}×{} pixels and comes back as {}×{}: labels and pictures were mixed up",
+        want[0], want[1], got[0], got[1]
+    )]
+    OtherSize { id: FrameId, want: [u32; 2], got: [u32; 2] },
     #[error("`{column}` is {got}, want {want}")]
     Value { column: &'static str, got: String, want: String },
     #[error(
@@ -82,7 +85,7 @@ impl Answer {
         answer.check().map(|()| answer)
     }
 
-    fn check(&self) -> Result<(), LabelFault> {
+    pub(super) fn check(&self) -> Result<(), LabelFault> {
         let column = column(self.task());
         let wrong = |got: String, want: &str| Err(LabelFault::Value { column, got, want: want.to_owned() });
         match self {
@@ -156,6 +159,21 @@ pub struct Label {
     /// When.
     pub at: Timestamp,
     /// Through what: `folder`, `page`, the name of a platform, with the batch.
+    pub from: String,
+    /// What the same person said before, oldest first: an answer that is changed is not lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Earlier>,
+}
+
+/// An answer that the same person changed later.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Earlier {
+    /// What they said.
+    pub answer: Answer,
+    /// When.
+    pub at: Timestamp,
+    /// Through what.
     pub from: String,
 }
 
@@ -236,69 +254,6 @@ pub(crate) fn task_name(task: Task) -> &'static str {
     }
 }
 
-impl Archive {
-    /// Takes all these labels, or none and says why. The same label again counts once; another answer of the same person
-    /// takes the place of the earlier one; those of other people stay beside it.
-    ///
-    /// # Errors
-    /// [`ArchiveError::Label`], naming the first that cannot be taken.
-    pub fn put_labels(&self, labels: &[Returned]) -> Result<Taken, ArchiveError> {
-        self.index.write(|tables| {
-            let mut taken = Taken::default();
-            for Returned { place, id, path, label } in labels {
-                let refuse = |fault| ArchiveError::Label { place: place.clone(), fault };
-                check_name("the annotator's name", &label.who).map_err(refuse)?;
-                check_name("where the label came from", &label.from).map_err(refuse)?;
-                label.answer.check().map_err(refuse)?;
-                let record = tables.record(*id)?.ok_or_else(|| refuse(LabelFault::UnknownFrame(*id)))?;
-                if let Some(got) = path.as_ref().filter(|it| **it != record.path) {
-                    let (id, want, got) = (*id, record.path, got.clone());
-                    return Err(refuse(LabelFault::OtherPath { id, want, got }));
-                }
-                let task = task_name(label.answer.task());
-                match tables.label(*id, task, &label.who)? {
-                    Some(there) if there.answer == label.answer => {
-                        taken.same += 1;
-                        continue;
-                    }
-                    Some(_) => taken.changed += 1,
-                    None => taken.new += 1,
-                }
-                let label = Label { at: to_micros(label.at), ..label.clone() };
-                tables.put_label(*id, task, &label)?;
-            }
-            Ok(taken)
-        })
-    }
-
-    /// Writes down what was sent out under this name.
-    pub(crate) fn put_batch<T: Serialize>(&self, name: &str, batch: &T) -> Result<(), ArchiveError> {
-        self.index.write(|tables| {
-            let table = tables.transaction.open_table(super::index::BATCHES);
-            let mut table = table.map_err(ArchiveError::database)?;
-            table.insert(name, to_json(batch).as_str()).map(drop).map_err(ArchiveError::database)
-        })
-    }
-
-    /// All that was sent out, by name.
-    pub(crate) fn batches<T: serde::de::DeserializeOwned>(&self) -> Result<Vec<(String, T)>, ArchiveError> {
-        use redb::ReadableTable as _;
-        let table = self.index.read()?.open_table(super::index::BATCHES).map_err(ArchiveError::database)?;
-        let entries = table.iter().map_err(ArchiveError::database)?;
-        entries
-            .map(|entry| {
-                let (name, json) = entry.map_err(ArchiveError::database)?;
-                Ok((name.value().to_owned(), from_json("batch", json.value())?))
-            })
-            .collect()
-    }
-}
-
-fn check_name(what: &'static str, name: &str) -> Result<(), LabelFault> {
-    let fits = !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control);
-    if fits { Ok(()) } else { Err(LabelFault::Name { what, got: name.chars().take(80).collect() }) }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -306,7 +261,7 @@ mod tests {
     use super::*;
 
     fn label(who: &str, answer: Answer) -> Label {
-        Label { answer, who: who.into(), at: Timestamp::UNIX_EPOCH, from: "test".into() }
+        Label { answer, who: who.into(), at: Timestamp::UNIX_EPOCH, from: "test".into(), earlier: Vec::new() }
     }
 
     fn count(value: f64) -> Answer {

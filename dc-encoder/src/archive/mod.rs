@@ -28,6 +28,7 @@ mod query;
 mod record;
 mod remove;
 mod sampling;
+mod take;
 mod tap;
 mod verify;
 
@@ -37,7 +38,7 @@ pub use add::{Added, Incoming};
 pub use embedder::Embedder;
 pub use error::ArchiveError;
 pub use export::{Export, Exported, Format};
-pub use label::{Answer, Consensus, Label, LabelFault, Returned, Taken};
+pub use label::{Answer, Consensus, Earlier, Label, LabelFault, Returned, Taken};
 pub use novelty::Novelty;
 pub use query::{Embedded, Found, Query};
 pub use record::{Embedding, FrameId, ParseFrameIdError, Record, Zone, ZoneError};

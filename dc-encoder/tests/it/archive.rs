@@ -42,7 +42,7 @@ pub fn incoming(camera: &str, number: u32) -> Incoming {
 
 pub fn count(id: FrameId, who: &str, value: f64) -> Returned {
     let answer = Answer::Count { value, boxes: Vec::new() };
-    let label = Label { answer, who: who.into(), at: at(0), from: "test".into() };
+    let label = Label { answer, who: who.into(), at: at(0), from: "test".into(), earlier: Vec::new() };
     Returned { place: format!("{who}'s list line 1"), id, path: None, label }
 }
 

@@ -54,7 +54,7 @@ impl World {
 #[test]
 fn a_folder_comes_back_once_and_pulled_twice_counts_once() {
     let world = World::new(Task::Count);
-    assert_eq!(annotate::push(&world.archive, "monday", &mut world.folder()).unwrap(), 3);
+    assert_eq!(annotate::push(&world.archive, "monday", &mut world.folder()).unwrap().frames, 3);
     let sent = std::fs::read_to_string(world.table()).unwrap();
     assert!(sent.starts_with("id,file,camera,captured_at,count,who\n"), "{sent}");
     let record = world.archive.get(world.ids[1]).unwrap().record;
@@ -68,7 +68,7 @@ fn a_folder_comes_back_once_and_pulled_twice_counts_once() {
     lines[1] = lines[1].trim_end_matches(',').to_owned() + ",3,";
     lines[2] = lines[2].trim_end_matches(',').to_owned() + ",0,ben";
     std::fs::write(world.table(), lines.join("\n")).unwrap();
-    let pull = || annotate::pull(&world.archive, "monday", &mut world.folder()).unwrap();
+    let pull = || annotate::pull(&world.archive, "monday", &mut world.folder()).unwrap().taken;
     assert_eq!((pull().new, pull().same), (2, 2));
     let labels = world.archive.labelled(None, Task::Count).unwrap();
     let mut who: Vec<&str> = labels.iter().map(|(_, labels)| labels[0].who.as_str()).collect();

@@ -12,12 +12,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::http::{self, Request, Response, refusal};
 use super::{AnnotateError, Batch, BatchError};
 use crate::archive::{Answer, Archive, ArchiveError, FrameId, Label, LabelFault, Returned, task_name};
 use crate::heads::labels::column;
-use http::{Request, Response, refusal};
-
-mod http;
 
 const HTML: &str = include_str!("label.html");
 const SCRIPT: &str = include_str!("label.js");
@@ -182,7 +180,7 @@ impl Desk {
         }
         let answer = Answer::read(self.batch.task, &value, boxes).map_err(refuse)?;
         let (who, from) = (self.page.who.clone(), format!("page {}", self.page.batch));
-        let label = Label { answer, who, at: Timestamp::now(), from };
+        let label = Label { answer, who, at: Timestamp::now(), from, earlier: Vec::new() };
         self.archive.put_labels(&[Returned { place, id, path: Some(path), label }])?;
         let progress = self.batch.progress(&self.archive)?;
         Ok(json!({ "labelled": progress.labelled, "frames": progress.frames }))

@@ -140,8 +140,13 @@ fn returned(
             Task::Scalar => Answer::Scalar(row.value),
             Task::Class => Answer::Class(labels.classes.get(row.value as usize)?.clone()),
         };
-        let label =
-            Label { answer, who: args.who.clone(), at: Timestamp::now(), from: "archive add".to_owned() };
+        let label = Label {
+            answer,
+            who: args.who.clone(),
+            at: Timestamp::now(),
+            from: "archive add".to_owned(),
+            earlier: Vec::new(),
+        };
         let place = format!("{} line {}", args.frames.display(), row.line);
         Some(Returned { place, id: added.id(), path: None, label })
     };

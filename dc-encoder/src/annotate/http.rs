@@ -1,9 +1,9 @@
-//! As much HTTP/1.1 (RFC 9112) as one page on this machine needs: one request a connection, bodies with a length.
+//! As much HTTP/1.1 (RFC 9112) as a page and a platform's callbacks on this machine need: one request a connection, bodies with a length.
 //!
 //! ```text
 //! accept ─► a place, or closed at once ─► request, in time and small ─► handler ─► response ─► close
 //! ```
-//! A server that may meet the world would be a library's; this one listens on loopback for one browser.
+//! A server that may meet the world would be a library's; this one listens on loopback, for one browser or a proxy.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 /// After a failed accept, such as for want of file descriptors: waiting is all that helps.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a browser asks.
+/// What a browser or a platform asks.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) method: String,
@@ -67,6 +67,7 @@ impl Response {
         let reason = match status {
             200 => "OK",
             400 => "Bad Request",
+            401 => "Unauthorized",
             403 => "Forbidden",
             404 => "Not Found",
             405 => "Method Not Allowed",
