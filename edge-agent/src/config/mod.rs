@@ -50,6 +50,13 @@ passthrough = true                    # a JPEG frame that is already small enoug
 congestion = "cubic"                  # how fast to send: cubic, or bbr where packets get lost; default: cubic, over TCP the system's
 patches = "all"                       # or only those that matter: changed, changed(LEVELS,FRAMES), random(SHARE)
 reuse_for = "0s"                      # with changed: while nothing changes, the last embedding answers this long
+
+[[mask]]                              # what nobody is to see, hidden before a frame leaves this box; default: nothing
+rectangle = [0.0, 0.0, 0.2, 0.1]      # left, top, right, bottom, as fractions of the picture
+pixelate = 64                         # blocks of so many pixels of the camera's picture; without it: filled with grey
+
+[[mask]]                              # as many as needed
+polygon = [[0.7, 0.1], [0.95, 0.1], [0.9, 0.4]] # or column and row of each corner
 "#;
 
 /// What a person asked for, from any layer; every key optional. See [`EXAMPLE`].
@@ -153,6 +160,22 @@ pub struct Config {
     /// Serve metrics for Prometheus over HTTP: a port of this box alone, such as 9464, or an address
     #[arg(long, env = "FTH_METRICS", value_name = "ADDR")]
     pub metrics: Option<Endpoint>,
+
+    /// Regions that are hidden before a frame leaves this box; in the file alone.
+    #[arg(skip)]
+    pub mask: Option<Vec<MaskConfig>>,
+}
+
+/// One `[[mask]]`: a rectangle or a polygon.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaskConfig {
+    /// Left, top, right, bottom, as fractions of the picture.
+    pub rectangle: Option<[f32; 4]>,
+    /// Column and row of each corner, as fractions of the picture.
+    pub polygon: Option<Vec<[f32; 2]>>,
+    /// Blocks of so many pixels; without it the region is grey.
+    pub pixelate: Option<u32>,
 }
 
 /// The `[uplink]` table; unset keys are [`shared::uplink::Uplink`]'s defaults.
@@ -186,6 +209,17 @@ pub struct UplinkConfig {
     #[arg(long = "reuse-for", env = "FTH_UPLINK_REUSE_FOR", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     pub reuse_for: Option<Duration>,
+}
+
+impl std::fmt::Display for MaskConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shapes = [
+            self.rectangle.map(|it| format!("rectangle = {it:?}")),
+            self.polygon.as_ref().map(|it| format!("polygon = {it:?}")),
+            self.pixelate.map(|it| format!("pixelate = {it}")),
+        ];
+        f.write_str(&shapes.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl Config {
@@ -234,6 +268,7 @@ impl Config {
             rotate_keep: self.rotate_keep.or(below.rotate_keep),
             format: self.format.or(below.format),
             metrics: self.metrics.or(below.metrics),
+            mask: self.mask.or(below.mask),
         }
     }
 
@@ -296,6 +331,11 @@ mod tests {
         assert_eq!(settings.head_budget, defaults.head_budget);
         assert_eq!(settings.embedding, defaults.embedding);
         assert_eq!(settings.congestion, Some(Congestion::Cubic));
+        assert_eq!(
+            (settings.masks.len(), defaults.masks.len()),
+            (2, 0),
+            "nothing is hidden unless somebody says so"
+        );
         assert_eq!((settings.output, settings.format), (defaults.output, defaults.format));
     }
 

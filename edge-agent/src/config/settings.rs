@@ -3,15 +3,17 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::Encoding;
+use shared::image::Mask;
 use shared::metrics::Endpoint;
 use shared::tls::{Congestion, Identity};
 use shared::uplink::Uplink;
 
 use super::values::{self, Wrong};
-use super::{Config, UplinkConfig};
+use super::{Config, MaskConfig, UplinkConfig};
 use crate::capture::{SourceUri, UriError};
 use crate::heads::USUAL_BUDGET;
 use crate::sinks::Rotation;
@@ -72,6 +74,8 @@ pub struct Settings {
     pub format: Format,
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<Endpoint>,
+    /// What is hidden of every frame before anything else happens to it.
+    pub masks: Arc<[Mask]>,
 }
 
 /// Where lines go.
@@ -227,6 +231,7 @@ impl Settings {
             },
             format: check.optional("format", config.format, values::format).unwrap_or(Format::Auto),
             metrics: config.metrics,
+            masks: check.masks(config.mask.unwrap_or_default()),
         };
         if check.problems.is_empty() { Ok(settings) } else { Err(Invalid(check.problems)) }
     }
@@ -312,6 +317,18 @@ impl Check {
             }
         }
         addresses
+    }
+
+    fn masks(&mut self, masks: Vec<MaskConfig>) -> Arc<[Mask]> {
+        let mut checked = Vec::with_capacity(masks.len());
+        for (number, mask) in (1..).zip(masks) {
+            let text = format!("(number {number}) {mask}");
+            match values::mask(mask) {
+                Ok(mask) => checked.push(mask),
+                Err(wrong) => self.problem("mask", text, wrong),
+            }
+        }
+        checked.into()
     }
 
     fn uplink(&mut self, config: UplinkConfig) -> Uplink {
@@ -408,6 +425,32 @@ mod tests {
         assert_eq!(problem(|c| c.format = Some("xml".into())).key, "format");
         assert!(problem(|c| c.source = Some("ftp://h".into())).to_string().contains("ftp"));
         assert_eq!(problem(|c| c.servers = Some(vec!["host".into()])).problem, "has no port");
+    }
+
+    #[test]
+    fn a_region_that_is_none_is_a_problem_and_never_left_out() {
+        let polygon =
+            |corners: &[[f32; 2]]| MaskConfig { polygon: Some(corners.to_vec()), ..MaskConfig::default() };
+        let rectangle = |sides| MaskConfig { rectangle: Some(sides), ..MaskConfig::default() };
+        let both = MaskConfig { rectangle: Some([0.0, 0.0, 1.0, 1.0]), ..polygon(&[]) };
+        for (mask, want) in [
+            (
+                polygon(&[[0.0, 0.0], [1.0, 1.0]]),
+                "mask = (number 2) polygon = [[0.0, 0.0], [1.0, 1.0]]: it has 2 corners; use 3 to 64",
+            ),
+            (polygon(&[[0.1, 0.1], [0.9, 0.9], [0.9, 0.1], [0.1, 0.9]]), "its sides 1 and 3 cross or touch"),
+            (rectangle([0.0, 0.0, 120.0, 1.0]), "120 is outside the picture; write fractions of the picture"),
+            (rectangle([0.5, 0.0, 0.1, 1.0]), "write left, top, right, bottom"),
+            (
+                MaskConfig { pixelate: Some(2), ..rectangle([0.0, 0.0, 1.0, 1.0]) },
+                "blocks of 2 pixels; use 8 to 1024",
+            ),
+            (both, "is a rectangle and a polygon"),
+            (MaskConfig::default(), "is neither a rectangle nor a polygon"),
+        ] {
+            let text = problem(|c| c.mask = Some(vec![rectangle([0.0, 0.0, 0.1, 0.1]), mask])).to_string();
+            assert!(text.contains(want), "{text}");
+        }
     }
 
     #[test]

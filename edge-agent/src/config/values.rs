@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use protocol::Encoding;
+use shared::image::{Hide, Mask, MaskError};
 use shared::patches::Policy;
 use shared::tls::Congestion;
 use shared::uplink::Chroma;
 
-use super::{Format, ServerAddr, Transport};
+use super::{Format, MaskConfig, ServerAddr, Transport};
 
 /// More would only be memory: a camera's frames are worth their newest.
 const LARGEST_MAX_IN_FLIGHT: u16 = 64;
@@ -138,6 +139,35 @@ pub(super) fn reuse_for(time: Duration) -> Result<Duration, Wrong> {
         return wrong("out of range", "use at most 1m, for example 2s; 0s: every frame is sent");
     }
     Ok(time)
+}
+
+/// A region that is wrong is never left out: what it was to hide would be sent.
+pub(super) fn mask(mask: MaskConfig) -> Result<Mask, Wrong> {
+    let hide = mask.pixelate.map_or(Hide::Fill, Hide::Pixelate);
+    let made = match (mask.rectangle, mask.polygon) {
+        (Some(sides), None) => Mask::rectangle(sides, hide),
+        (None, Some(corners)) => Mask::polygon(corners, hide),
+        (Some(_), Some(_)) => {
+            return wrong("is a rectangle and a polygon", "make two [[mask]] of it, one for each");
+        }
+        (None, None) => {
+            return wrong(
+                "is neither a rectangle nor a polygon",
+                "add rectangle = [left, top, right, bottom] or polygon = [[column, row], …]",
+            );
+        }
+    };
+    made.map_err(|error| {
+        let remedy = match &error {
+            MaskError::Outside(_) => "write fractions of the picture, from 0 at the left and the top to 1",
+            MaskError::Reversed => "write left, top, right, bottom",
+            MaskError::Corners(_) => "use 3 to 64",
+            MaskError::Crossing(..) => "name the corners in the order of the outline, each once",
+            MaskError::Empty => "make it larger, or take it out",
+            MaskError::Block(_) => "use 8 to 1024, or leave pixelate out: then the region is grey",
+        };
+        (error.to_string(), remedy)
+    })
 }
 
 pub(super) fn chroma(name: String) -> Result<Chroma, Wrong> {
