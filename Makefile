@@ -7,7 +7,7 @@ BUILD := cargo build --release --locked -p dc-encoder -p edge-agent -p tests --b
 BENCH := cargo bench --locked -p dc-encoder -p edge-agent -p tests --bench
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages bench-archive bench-suggest check-archive
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages bench-archive bench-suggest check-archive check-s3
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -130,6 +130,10 @@ check-archive: packages-needed ## the archive's processes killed at 200 random m
 	@KILLS=$(or $(KILLS),200) cargo test --locked --workspace --test it -- --exact --nocapture \
 		archive_kill::killed_at_any_moment_nothing_is_lost_or_unlinked
 	@$$(PYTHON=$(call quote,$(PYTHON)) sh tests/peers/setup.sh duckdb) tests/peers/parquet.py $(CARGO_TARGET_DIR)/debug/dc-encoder
+
+check-s3: packages-needed ## the archive's frames in a bucket, served by moto: every command, outages, kills; PYTHON=one with it; KILLS=20
+	cargo build --locked --workspace --bins
+	@KILLS=$(KILLS) $$(PYTHON=$(call quote,$(PYTHON)) sh tests/peers/setup.sh 'moto[server]') tests/peers/s3.py $(CARGO_TARGET_DIR)/debug/dc-encoder
 
 CHECKED = $(CARGO_TARGET_DIR)/check-tensorboard
 check-tensorboard: packages-needed ## a short pretraining run's event files, read by TensorBoard and its server; PYTHON=one with it, else .venv is made

@@ -2,8 +2,8 @@
 # A Python with numpy and the packages named as arguments, for the peers: $PYTHON if it has them, else a virtual
 # environment in .venv (made once; PyTorch is a large download). Prints the interpreter's path.
 set -eu
-# Two packages are imported under other names.
-modules=$(echo numpy "$@" | sed 's/grpcio/grpc/; s/pillow/PIL/' | tr ' ' ',')
+# Two packages are imported under other names; extras in brackets are no part of any.
+modules=$(echo numpy "$@" | sed 's/grpcio/grpc/; s/pillow/PIL/; s/\[[a-z0-9]*\]//g' | tr ' ' ',')
 if [ -n "${PYTHON:-}" ]; then
     "$PYTHON" -c "import $modules" >&2 || { echo "$PYTHON lacks one of $modules: pip install numpy $*" >&2; exit 1; }
     echo "$PYTHON"
