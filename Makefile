@@ -7,7 +7,7 @@ BUILD := cargo build --release --locked -p dc-encoder -p edge-agent -p tests --b
 BENCH := cargo bench --locked -p dc-encoder -p edge-agent -p tests --bench
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages bench-archive bench-suggest check-archive check-s3
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages test-boxes bench-archive bench-suggest check-archive check-s3
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,7 +49,7 @@ lint: packages-needed ## formatting and clippy, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-size: packages-needed ## the agent's stripped size, dependencies and idle memory, against their goals
+size: packages-needed ## the agent's stripped size, dependencies, idle memory, work a frame and time to answer, against their goals
 	cargo build --profile agent --locked -p edge-agent
 	$(BUILD)
 	@$(BIN)/agent-size --agent $(CARGO_TARGET_DIR)/agent/edge-agent
@@ -149,6 +149,19 @@ cuda-kernels: packages-needed ## the CUDA path's kernels through NVIDIA's compil
 
 agent: packages-needed ## edge-agent for a camera box: TARGET=x86_64, aarch64 or armv7
 	@sh cross/build.sh edge-agent $(call quote,$(or $(TARGET),x86_64))
+
+# What makes virtual machines: modules and the first files, disks, emulators, a Debian with systemd (owners of its files).
+VM_NEEDS = kmod cpio e2fsprogs qemu-system-x86 qemu-system-arm mmdebstrap fakeroot lintian
+test-boxes: packages-needed ## packages on virtual camera boxes of three architectures; ONLY=lifetime, systemd or unplug; CYCLES=1000
+	@sh cross/debian-packages.sh $(VM_NEEDS)
+	@sh cross/packages.sh
+	@sh tests/boxes/images.sh
+	@export BOXES=$(call quote,$(CARGO_TARGET_DIR)/boxes/vm) CYCLES=$(call quote,$(CYCLES)); \
+	if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --workspace --locked --run-ignored only --no-fail-fast --success-output final -E 'test(boxes::$(ONLY))'; \
+	else \
+		cargo test --workspace --locked -- --ignored --nocapture boxes::$(ONLY); \
+	fi
 
 packages: packages-needed ## .deb and .tar.gz of both programs, reproducible, with lintian and SHA-256 sums; TARGET=one architecture
 	@sh cross/packages.sh $(TARGET)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # build.sh PROGRAM TARGET: builds edge-agent or dc-encoder for x86_64, aarch64 or armv7, checks what C library it
-# wants, and prints its path as the last line.
+# wants, and prints its path as the last line. PROGRAM pages with this machine's TARGET is what writes man pages.
 #
 # The compiler's libraries for another architecture come from the first of these that is there:
 #   rustup   rustup target add …, done here if rustup has a toolchain
@@ -14,7 +14,7 @@ program=$1 target=$2
 
 case $program in
     edge-agent) profile=agent ;;
-    dc-encoder) profile=release ;;
+    dc-encoder|pages) profile=release ;;
     *) echo "error: no program $program: edge-agent or dc-encoder" >&2; exit 2 ;;
 esac
 # The same bytes whoever builds, wherever: no paths of this machine, and the commit's time.
@@ -50,7 +50,11 @@ if [ "$rust_target" != "$host" ]; then
         CARGO_TARGET_DIR=$CARGO_TARGET_DIR/debian-rust
     fi
 fi
-say "${cargo:-cargo}" build --locked --profile $profile --target "$rust_target" -p "$program" --bin "$program"
+# What writes the pages knows both programs: built in one go with the larger one, their crates are built once.
+also=""
+[ $profile != release ] || [ "$rust_target" != "$host" ] || also="-p dc-encoder -p pages --bin dc-encoder --bin pages"
+# shellcheck disable=SC2086 # a list of words
+say "${cargo:-cargo}" build --locked --profile $profile --target "$rust_target" ${also:--p "$program" --bin "$program"}
 built=$CARGO_TARGET_DIR/$rust_target/$profile/$program
-sh cross/check-glibc.sh "$built" "$glibc_floor" >&2
+[ "$program" = pages ] || sh cross/check-glibc.sh "$built" "$glibc_floor" >&2
 echo "$built"

@@ -7,9 +7,12 @@
 #   ffmpeg           the agent's video files and streams run through it; tests make their streams with it
 #   libvulkan1, mesa-vulkan-drivers
 #                    tests run the encoder's wgpu path on software Vulkan (lavapipe)
+#   mosquitto, mosquitto-clients
+#                    tests tell a real MQTT broker the agent's answers, and listen to it (Debian starts one for this
+#                    machine alone, which nothing here needs: systemctl disable --now mosquitto)
 set -eu
 
-packages="build-essential libclang-dev ffmpeg libvulkan1 mesa-vulkan-drivers $*"
+packages="build-essential libclang-dev ffmpeg libvulkan1 mesa-vulkan-drivers mosquitto mosquitto-clients $*"
 missing=""
 for package in $packages; do
     status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)

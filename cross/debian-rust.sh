@@ -14,27 +14,12 @@ if [ -x "$wrapper" ]; then echo "$wrapper"; exit 0; fi
 say() { echo "+ $*" >&2; "$@" >&2; }
 
 native=$(dpkg --print-architecture)
-apt=$root/apt
-mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/parts" "$root/deb" "$root/root"
-# Where this machine gets its own packages from, up to /debian; MIRROR=URL says otherwise, as on Ubuntu.
-mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | sed -n 's,/debian/*$,,p' | head -1)}
-[ -n "$mirror" ] || { echo "error: no source of Debian packages here; name a mirror: MIRROR=http://HOST (its /debian), or use rustup" >&2; exit 1; }
-{
-    echo "deb [arch=$native,$arch] $mirror/debian bookworm main"
-    echo "deb [arch=$native,$arch] $mirror/debian-security bookworm-security main"
-    [ "$arch" != armhf ] || echo "deb [arch=$arch] $mirror/debian trixie main"
-    [ "$arch" != armhf ] || echo "deb [arch=$arch] $mirror/debian-security trixie-security main"
-} > "$apt/sources.list"
-touch "$apt/status"
-cat > "$apt/apt.conf" <<CONF
-APT::Architecture "$native";
-APT::Architectures { "$native"; "$arch"; };
-Dir::State "$apt"; Dir::State::lists "$apt/lists"; Dir::State::status "$apt/status";
-Dir::Cache "$apt/cache"; Dir::Etc::sourcelist "$apt/sources.list"; Dir::Etc::sourceparts "$apt/parts";
-Acquire::Languages "none"; APT::Sandbox::User "root";
-CONF
-export APT_CONFIG="$apt/apt.conf"
-say apt-get update -qq || echo "some of Debian's indexes did not come; what came may do" >&2
+mkdir -p "$root/deb" "$root/root"
+. cross/private-apt.sh
+suites="bookworm bookworm-security"
+[ "$arch" != armhf ] || suites="$suites trixie@$arch trixie-security@$arch"
+# shellcheck disable=SC2086 # a list of words
+private_apt "$root" "$native $arch" $suites
 
 # The newest release of which both halves are there. Each question to apt reads all indexes: few are asked.
 apt-cache madison "rustc-web:$native" "libstd-rust-web-dev:$native" > "$root/native.txt"

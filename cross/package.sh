@@ -19,10 +19,9 @@ trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
 install -D -m 0755 "$binary" "$root/usr/bin/$program"
-# What this machine runs to write the pages; in a build that tests have made already, if there is one.
-cargo build --quiet --locked --workspace --bin pages --bin edge-agent
-tools=${CARGO_TARGET_DIR:-$PWD/target}/debug
-"$tools/pages" "$program" "$root"
+# Man pages, completions, and the agent's example of a configuration.
+pages=$(sh cross/build.sh pages "$here") || exit 1
+"$(echo "$pages" | tail -1)" "$program" "$root"
 gzip -9n "$root"/usr/share/man/man1/*.1
 for unit in cross/"$program"/*.service cross/"$program"/*.path; do
     [ ! -e "$unit" ] || install -D -m 0644 "$unit" "$root/lib/systemd/system/$(basename "$unit")"
@@ -35,10 +34,7 @@ sh cross/copyright.sh > "$doc/copyright"
     printf '%s (%s) stable; urgency=medium\n\n  * See CHANGELOG.md of the project.\n\n' "$program" "$version"
     printf ' -- Fine-Tuned Heads <maintainers@fine-tuned-heads.example>  %s\n' "$(date -Rd "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n > "$doc/changelog.gz"
-if [ "$program" = edge-agent ]; then
-    mkdir -p "$doc/examples"
-    "$tools/edge-agent" example-config > "$doc/examples/agent.toml"
-else
+if [ "$program" = dc-encoder ]; then
     install -D -m 0644 cross/dc-encoder/encoder.toml "$root/etc/dc-encoder/encoder.toml"
 fi
 

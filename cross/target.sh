@@ -9,4 +9,7 @@ esac
 # Oldest C library that the programs run with: Debian 12's, Ubuntu 24.04's.
 glibc_floor=2.36
 host=$(rustc -vV | sed -n 's/^host: //p')
+# TARGET of this machine.
+here=${host%%-*}
+[ "$here" != arm ] || here=armv7
 out=${CARGO_TARGET_DIR:-$PWD/target}/boxes

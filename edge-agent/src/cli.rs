@@ -151,7 +151,8 @@ impl Options {
     /// Flags and environment over the file.
     fn config(self) -> Result<Config, Unusable> {
         let file = self.config.as_deref().map(Config::load).transpose().map_err(Unusable::File)?;
-        Ok(self.keys.or(file.unwrap_or_default()))
+        let keys = Config { mqtt: self.keys.mqtt.with_environment(), ..self.keys };
+        Ok(keys.or(file.unwrap_or_default()))
     }
 
     /// The same, checked.

@@ -17,6 +17,7 @@ use crate::heads::Heads;
 use crate::ledger::{Dropped, Ledger};
 use crate::meter::{Measured, Meter, Stage};
 use crate::pace::Pace;
+use crate::sinks::mqtt::Counts as MqttCounts;
 use crate::uplink::link::{Link, State};
 use crate::work::Work;
 
@@ -58,6 +59,7 @@ pub struct View {
     link: watch::Receiver<State>,
     sessions: Arc<AtomicU64>,
     pace: Arc<Pace>,
+    mqtt: Option<Arc<MqttCounts>>,
 }
 
 impl View {
@@ -72,7 +74,13 @@ impl View {
     ) -> Self {
         let (heads, work, pace) = (Arc::clone(heads), Arc::clone(work), Arc::clone(pace));
         let (ledger, link, sessions) = (ledger.clone(), link.state(), link.sessions());
-        Self { metrics, ledger, heads, work, link, sessions, pace }
+        Self { metrics, ledger, heads, work, link, sessions, pace, mqtt: None }
+    }
+
+    /// With a broker's part.
+    #[must_use]
+    pub fn with_mqtt(self, mqtt: Option<Arc<MqttCounts>>) -> Self {
+        Self { mqtt, ..self }
     }
 
     /// Serves the page for as long as what it returns lives.
@@ -94,6 +102,7 @@ impl View {
         self.work(&mut page);
         self.link(&mut page);
         self.heads(&mut page);
+        self.mqtt(&mut page);
         page.finish()
     }
 
@@ -182,5 +191,20 @@ impl View {
         let help = "Time a head ran, since its release was loaded.";
         let mut family = page.family(Kind::Counter, "fth_agent_head_busy_seconds_total", help);
         labelled.iter().for_each(|(labels, counts)| family.sample(labels, counts.busy.as_secs_f64()));
+    }
+
+    /// Nothing where no broker is configured.
+    fn mqtt(&self, page: &mut Page) {
+        let Some(counts) = &self.mqtt else { return };
+        let connected = if counts.connected.load(Ordering::Relaxed) { 1.0 } else { 0.0 };
+        page.gauge("fth_agent_mqtt_connected", "1 while the MQTT broker takes answers.", connected);
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (name, help) = ("fth_agent_mqtt_connections_total", "How often the broker welcomed this agent.");
+        page.counter(name, help, read(&counts.connections));
+        let (name, help) = ("fth_agent_mqtt_published_total", "Values that the broker acknowledged.");
+        page.counter(name, help, read(&counts.published));
+        let name = "fth_agent_mqtt_dropped_total";
+        let help = "Values that were due while the broker was away or had not taken the one before.";
+        page.counter(name, help, read(&counts.dropped));
     }
 }

@@ -1,5 +1,5 @@
-//! `pages PROGRAM DIR`: the man pages and shell completions of a package, from the program's own definition, in the
-//! folders where Debian has them. A program of its own, so that none of it is in the agent.
+//! `pages PROGRAM DIR`: the man pages and shell completions of a package, from the program's own definition, and its
+//! example of a configuration, in the folders where Debian has them. A program of its own, so that none of it is in the agent.
 
 use std::io;
 use std::path::Path;
@@ -46,6 +46,11 @@ fn write(mut command: clap::Command, dir: &Path) -> io::Result<()> {
         std::fs::create_dir_all(&folder)?;
         let written = generate_to(shell, &mut command, &name, &folder)?;
         std::fs::rename(written, folder.join(file))?;
+    }
+    if name == "edge-agent" {
+        let examples = dir.join("usr/share/doc/edge-agent/examples");
+        std::fs::create_dir_all(&examples)?;
+        std::fs::write(examples.join("agent.toml"), edge_agent::config::EXAMPLE)?;
     }
     Ok(())
 }

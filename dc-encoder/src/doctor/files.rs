@@ -36,6 +36,18 @@ fn how(dir: &Path) -> String {
     )
 }
 
+/// How to get a server's certificate: where the authority is, which is not this machine, unless somebody put it here.
+fn issue(dir: &Path) -> String {
+    let here = dir.display();
+    if dir.join("ca.key").exists() {
+        return format!("`dc-encoder pki issue --dir {here} --server HOST`");
+    }
+    format!(
+        "on the machine that has the authority (pki/ca.key): `dc-encoder pki issue --server HOST`; then copy its \
+         pki/server and pki/crl.pem into {here}"
+    )
+}
+
 fn certificates(dir: Option<&Path>, now: Timestamp) -> Vec<Item> {
     let Some(dir) = dir else {
         return vec![Item::fail("certificates", "none named", ServeError::NoPki.to_string())];
@@ -43,8 +55,7 @@ fn certificates(dir: Option<&Path>, now: Timestamp) -> Vec<Item> {
     let tls = match ServerTls::load(&PkiPaths::in_dir(dir)) {
         Ok(tls) => tls,
         Err(error) => {
-            let remedy = format!("`dc-encoder pki issue --dir {} --server HOST`", dir.display());
-            return vec![Item::fail("certificates", error.to_string(), remedy)];
+            return vec![Item::fail("certificates", error.to_string(), issue(dir))];
         }
     };
     let me = tls.identity().me();
@@ -53,14 +64,10 @@ fn certificates(dir: Option<&Path>, now: Timestamp) -> Vec<Item> {
         Item::fail(
             "certificates",
             format!("{words}, and it is {now:.0}"),
-            "set the clock, or issue another one",
+            format!("`timedatectl set-ntp true` if that is not the time; else {}", issue(dir)),
         )
     } else if me.not_after.duration_since(now) < EXPIRES_SOON {
-        Item::warn(
-            "certificates",
-            words,
-            "issue another one before then: `dc-encoder pki issue --server HOST --out DIR`",
-        )
+        Item::warn("certificates", words, format!("before then: {}", issue(dir)))
     } else {
         Item::ok("certificates", words)
     }];
@@ -102,5 +109,17 @@ mod tests {
         ] {
             assert!(item.status == Status::Fail && item.to_string().contains(command), "{item}");
         }
+    }
+
+    #[test]
+    fn a_certificate_is_made_where_the_authority_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().display().to_string();
+        let said = || certificates(Some(dir.path()), Timestamp::now()).remove(0).remedy;
+        let elsewhere = said();
+        assert!(elsewhere.contains("`dc-encoder pki issue --server HOST`"), "{elsewhere}");
+        assert!(elsewhere.ends_with(&format!("pki/server and pki/crl.pem into {here}")), "{elsewhere}");
+        std::fs::write(dir.path().join("ca.key"), "").unwrap();
+        assert_eq!(said(), format!("`dc-encoder pki issue --dir {here} --server HOST`"));
     }
 }

@@ -9,6 +9,7 @@
 //! where nobody is installing boxes.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use protocol::{EnrollCode, EnrollReplyMsg, EnrollRequestMsg, Message, close};
 use quinn::{Connection, Endpoint, Incoming, TokioRuntime, VarInt};
 use rustls::pki_types::CertificateDer;
 use rustls::time_provider::TimeProvider;
+use shared::release::{PublicKey, ReleaseError, Trust};
 use shared::tls::{self, Identity, PeerIdentity, ServerTls};
 use shared::wire::{WireError, expect_end, expect_msg, write_msg};
 use tokio::sync::Semaphore;
@@ -56,6 +58,8 @@ struct Office {
     identity: Identity,
     clock: Arc<dyn TimeProvider>,
     registrar: Option<Arc<Registrar>>,
+    /// The root's public key as configured; a key ring may lie beside it.
+    release_root: Option<PathBuf>,
 }
 
 impl Enrolment {
@@ -83,6 +87,7 @@ impl Enrolment {
             identity: tls.identity().clone(),
             clock: Arc::clone(tls.time()),
             registrar,
+            release_root: config.release_root.clone(),
         };
         let task = tokio::spawn(accept(endpoint.clone(), Arc::new(office))).abort_handle();
         Ok(Some(Self { endpoint, task }))
@@ -163,12 +168,44 @@ async fn serve(connection: &Connection, peer: SocketAddr, office: Arc<Office>) -
 
 impl Office {
     fn answer(&self, request: &EnrollRequestMsg, peer: &Peer) -> EnrollReplyMsg {
-        let told = self.registrar.as_ref().map(|registrar| Told {
-            root: registrar.root().to_string(),
-            ring: registrar.watch().borrow().ring.as_ref().map(|(_, ring)| ring.clone()).unwrap_or_default(),
-        });
-        self.desk.answer(request, peer, told.unwrap_or_default(), tls::now(&*self.clock))
+        self.desk.answer(request, peer, self.told(), tls::now(&*self.clock))
     }
+
+    /// The newest ring: the registry's, or the one beside `release_root`. A registry has none before its first head, and
+    /// boxes may well be installed before that.
+    fn told(&self) -> Told {
+        let Some(registrar) = &self.registrar else { return Told::default() };
+        let root = registrar.root();
+        let known = registrar.watch().borrow().ring.clone();
+        let beside = self.release_root.as_deref().and_then(|path| match beside(path, root) {
+            Ok(ring) => Some(ring),
+            // Only the first heads need it, and a server may be told its root by the registry alone.
+            Err(ReleaseError::Read { .. }) if known.is_some() => None,
+            Err(error) => {
+                let name = ring_beside(path);
+                tracing::warn!(
+                    "enrolment: no key ring from {}: {error}; copy the one that `dc-encoder keys init` made",
+                    name.display()
+                );
+                None
+            }
+        });
+        let newest = beside.into_iter().chain(known).max_by_key(|(version, _)| *version);
+        Told { root: root.to_string(), ring: newest.map(|(_, ring)| ring).unwrap_or_default() }
+    }
+}
+
+fn ring_beside(release_root: &Path) -> PathBuf {
+    release_root.with_file_name("key-ring")
+}
+
+/// Version and text of the ring beside a root's public key, which must be this root's.
+fn beside(release_root: &Path, root: PublicKey) -> Result<(u64, Vec<u8>), ReleaseError> {
+    let trust = Trust::load(release_root, &ring_beside(release_root))?;
+    if trust.root() != root {
+        return Err(ReleaseError::OtherRoot { got: trust.root().short(), want: root.short() });
+    }
+    Ok((trust.ring().version, trust.document().to_vec()))
 }
 
 /// The client's certificate, which the handshake has verified, and the public key in it.

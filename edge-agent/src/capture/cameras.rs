@@ -78,7 +78,10 @@ impl fmt::Display for Camera {
                 writeln!(f, "    source = \"{}\"", self.path.display())?;
                 write!(f, "    fps = 2.0")
             }
-            None => write!(f, "  the agent reads none of these formats (it reads MJPG and YUYV)"),
+            None => write!(
+                f,
+                "  the agent reads none of these formats (it reads MJPG, YUYV, UYVY, NV12 and GREY)"
+            ),
         }
     }
 }

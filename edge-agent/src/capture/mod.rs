@@ -21,8 +21,8 @@ pub use losses::{Loss, LossReceiver, LossSender, losses};
 pub use pump::{Pump, Running, start};
 pub(crate) use shared::capture::STOP_POLL;
 pub use shared::capture::{
-    Backoff, CaptureError, Captured, Image, Lost, LostReason, Options, Pacing, Shot, Source, SourceUri, Stop,
-    StreamKind, StreamUrl, UriError,
+    Backoff, CaptureError, Captured, Image, Lost, LostReason, Options, Pacing, Pixels, Shot, Source,
+    SourceUri, Stop, StreamKind, StreamUrl, UriError,
 };
 
 /// Opens a source: a camera here, everything else by [`shared::capture::open`].

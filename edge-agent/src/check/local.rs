@@ -159,8 +159,9 @@ pub(super) fn masks(settings: &Settings) -> Option<Item> {
 pub(super) async fn source(settings: &Settings) -> Item {
     let stop = Stop::new();
     let (uri, stop_too) = (settings.source.clone(), stop.clone());
+    let (size, pixels) = (settings.size, settings.pixels);
     let first = tokio::task::spawn_blocking(move || {
-        let options = Options { attempts: Some(1), ..Options::default() };
+        let options = Options { attempts: Some(1), size, pixels, ..Options::default() };
         capture::open(&uri, &options)?.next(&stop_too)
     });
     let name = format!("source {}", settings.source);
@@ -188,7 +189,7 @@ fn frame(name: &str, shot: Shot, settings: &Settings) -> Item {
     };
     let (kind, width, height) = match &image {
         Image::Rgb(rgb) => ("RGB", rgb.width, rgb.height),
-        Image::Yuyv { width, height, .. } => ("YUYV", *width, *height),
+        Image::Yuyv { width, height, .. } => ("raw", *width, *height),
         Image::Jpeg(bytes) => match jpeg::check(bytes, &limits) {
             Ok(header) => ("JPEG", header.width, header.height),
             Err(error) => return Item::fail(name, format!("the first frame: {error}"), ""),

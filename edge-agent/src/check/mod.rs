@@ -1,9 +1,10 @@
 //! `edge-agent check`: everything a run needs, one line each, with what to do about it.
 //!
 //! ```text
-//! config ─► identity ─► heads ─► source (one frame) ─► each encoder: link, model, heads' space
+//! config ─► identity ─► heads ─► source (one frame) ─► each encoder: link, model, heads' space ─► broker
 //! ```
 
+mod broker;
 mod device;
 mod encoder;
 mod local;
@@ -64,6 +65,9 @@ pub async fn check(settings: Result<Settings, Unusable>, out: &mut dyn Write) ->
             "not asked, because the identity cannot be used",
             "put the identity right first",
         )),
+    }
+    if let Some(mqtt) = &settings.mqtt {
+        report.add_all(broker::check(mqtt, &settings.identity).await);
     }
     report.is_good()
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Options, USAGE, block_on, failed, misused, print, start_log};
 use crate::check::Unusable;
-use crate::config::{ServerAddr, Settings, Transport};
+use crate::config::{MqttConfig, ServerAddr, Settings, Transport};
 use crate::latency::{self, MOST_FRAMES, Outcome, Plan, Report};
 
 pub(super) const EXAMPLES: &str = "\
@@ -108,6 +108,8 @@ impl Args {
 
     fn settings(self) -> Result<Settings, Unusable> {
         let mut config = self.options.config()?;
+        // A measurement is nothing that a broker's subscribers should see.
+        config.mqtt = MqttConfig::default();
         config.fps = self.rate.or(config.fps);
         let alone = config.fps.is_none() && config.max_in_flight.is_none();
         let mut settings = Settings::new(config).map_err(Unusable::Values)?;

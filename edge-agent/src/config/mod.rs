@@ -5,6 +5,9 @@
 //!                        └─► Config ─► Settings (run-ready: every value checked)
 //! ```
 
+mod broker;
+mod mqtt;
+mod server;
 mod settings;
 mod values;
 
@@ -14,7 +17,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::metrics::Endpoint;
 
-pub use settings::{Format, Invalid, Output, Problem, ServerAddr, Settings, Transport};
+pub use broker::{Broker, Login, Password, Secret};
+pub use mqtt::{Mqtt, MqttConfig, PASSWORD_VARIABLE};
+pub use server::{ServerAddr, Transport};
+pub use settings::{Format, Invalid, Output, Problem, Settings};
 
 /// A configuration file with every key, its default and what it means. Kept true by a test.
 pub const EXAMPLE: &str = r#"# edge-agent configuration. Every key can also be a flag (--camera …) or an environment variable (FTH_CAMERA …);
@@ -41,6 +47,10 @@ rotate_keep = 4                       # full files that are kept: FILE.1, FILE.2
 format = "auto"                       # json, text, or auto: text on a terminal, else json
 metrics = 9464                        # HTTP for Prometheus: a port of this box alone, or "ADDRESS:PORT"; default: none
 
+[capture]                             # of a camera at /dev/video…; `edge-agent cameras` lists what it offers
+size = "1280x720"                     # pixels; the smallest size that it offers which covers this
+# pixels = "YUYV"                     # MJPG, YUYV, UYVY, NV12 or GREY; default: the best that it offers, in this order
+
 [uplink]                              # what happens to a frame before it is sent; heads are trained for it
 max_width = 960                       # pixels; larger frames are made smaller, aspect ratio kept
 max_height = 576                      # pixels
@@ -57,6 +67,15 @@ pixelate = 64                         # blocks of so many pixels of the camera's
 
 [[mask]]                              # as many as needed
 polygon = [[0.7, 0.1], [0.95, 0.1], [0.9, 0.4]] # or column and row of each corner
+
+#[mqtt]                               # tells a broker the answers, too; Home Assistant finds the sensors by itself
+#broker = "mqtts://broker.example:8883" # or mqtt://HOST:1883, which everybody between here and there can read
+#ca = "broker-ca.pem"                 # who signed the broker's certificate; default: the system's authorities
+#username = "plaza-1"                 # default: none
+#password_file = "mqtt-password"      # its first line is the password; or the environment variable FTH_MQTT_PASSWORD
+#topic = "fine-tuned-heads"           # topics begin with it: fine-tuned-heads/CAMERA/HEAD/state
+#discovery = "homeassistant"          # Home Assistant's discovery prefix; false: sensors are not announced
+#every = "1s"                         # at most one value per head in this time, the newest
 "#;
 
 /// What a person asked for, from any layer; every key optional. See [`EXAMPLE`].
@@ -119,6 +138,10 @@ pub struct Config {
     #[arg(long, env = "FTH_FPS", value_name = "N")]
     pub fps: Option<f64>,
 
+    /// What is asked of a camera.
+    #[command(flatten)]
+    pub capture: CaptureConfig,
+
     /// What happens to a frame before it is sent.
     #[command(flatten)]
     pub uplink: UplinkConfig,
@@ -164,6 +187,10 @@ pub struct Config {
     /// Regions that are hidden before a frame leaves this box; in the file alone.
     #[arg(skip)]
     pub mask: Option<Vec<MaskConfig>>,
+
+    /// A broker that is told the answers, too.
+    #[command(flatten)]
+    pub mqtt: MqttConfig,
 }
 
 /// One `[[mask]]`: a rectangle or a polygon.
@@ -176,6 +203,18 @@ pub struct MaskConfig {
     pub polygon: Option<Vec<[f32; 2]>>,
     /// Blocks of so many pixels; without it the region is grey.
     pub pixelate: Option<u32>,
+}
+
+/// The `[capture]` table: what is asked of a V4L2 camera.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub struct CaptureConfig {
+    /// Size of a camera's picture: the smallest that it offers which covers this [default: 1280x720]
+    #[arg(long = "size", env = "FTH_CAPTURE_SIZE", value_name = "WIDTHxHEIGHT")]
+    pub size: Option<String>,
+    /// How a camera's pixels shall come: MJPG, YUYV, UYVY, NV12 or GREY [default: the best that it offers]
+    #[arg(long = "pixels", env = "FTH_CAPTURE_PIXELS", value_name = "FORMAT")]
+    pub pixels: Option<String>,
 }
 
 /// The `[uplink]` table; unset keys are [`shared::uplink::Uplink`]'s defaults.
@@ -249,6 +288,10 @@ impl Config {
             release_root: self.release_root.or(below.release_root),
             head_budget: self.head_budget.or(below.head_budget),
             fps: self.fps.or(below.fps),
+            capture: CaptureConfig {
+                size: self.capture.size.or(below.capture.size),
+                pixels: self.capture.pixels.or(below.capture.pixels),
+            },
             uplink: UplinkConfig {
                 max_width: self.uplink.max_width.or(below.uplink.max_width),
                 max_height: self.uplink.max_height.or(below.uplink.max_height),
@@ -269,6 +312,7 @@ impl Config {
             format: self.format.or(below.format),
             metrics: self.metrics.or(below.metrics),
             mask: self.mask.or(below.mask),
+            mqtt: self.mqtt.or(below.mqtt),
         }
     }
 
@@ -283,6 +327,7 @@ impl Config {
         self.heads_dir.iter_mut().for_each(resolve);
         self.release_root.iter_mut().for_each(resolve);
         self.output.iter_mut().for_each(resolve);
+        self.mqtt.paths().for_each(resolve);
         // A source without a scheme is a path (`frames/`, `walk.mp4`); with one it is left alone.
         if let Some(source) = &mut self.source
             && !source.contains(':')
@@ -322,6 +367,7 @@ mod tests {
         .unwrap();
         assert_eq!(settings.uplink, defaults.uplink, "the example shows the defaults");
         assert_eq!(settings.reuse_for, defaults.reuse_for);
+        assert_eq!((settings.size, settings.pixels), (defaults.size, defaults.pixels));
         assert_eq!(settings.max_in_flight, defaults.max_in_flight);
         assert_eq!(settings.stale_every, defaults.stale_every);
         assert_eq!(settings.heads_dir, Some(dir.path().join("store")));
@@ -337,6 +383,25 @@ mod tests {
             "nothing is hidden unless somebody says so"
         );
         assert_eq!((settings.output, settings.format), (defaults.output, defaults.format));
+    }
+
+    #[test]
+    fn the_table_that_is_commented_out_is_a_good_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, EXAMPLE).unwrap();
+        assert_eq!(Settings::new(Config::load(&path).unwrap()).unwrap().mqtt, None);
+        let (above, table) = EXAMPLE.split_once("\n#[mqtt]").unwrap();
+        std::fs::write(&path, format!("{above}\n[mqtt]{}", table.replace("\n#", "\n"))).unwrap();
+        let mqtt = Settings::new(Config::load(&path).unwrap()).unwrap().mqtt.unwrap();
+        assert_eq!(mqtt.ca, Some(dir.path().join("broker-ca.pem")));
+        let login = mqtt.login.unwrap();
+        assert_eq!(login.password, Some(Password::File(dir.path().join("mqtt-password"))));
+        let broker = Some(mqtt.broker.to_string());
+        let bare =
+            Config { mqtt: MqttConfig { broker, ..MqttConfig::default() }, ..Config::load(&path).unwrap() };
+        let bare = Settings::new(bare).unwrap().mqtt.unwrap();
+        assert_eq!((mqtt.topic, mqtt.discovery, mqtt.every), (bare.topic, bare.discovery, bare.every));
     }
 
     #[test]

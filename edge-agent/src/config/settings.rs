@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use shared::tls::{Congestion, Identity};
 use shared::uplink::Uplink;
 
 use super::values::{self, Wrong};
-use super::{Config, MaskConfig, UplinkConfig};
-use crate::capture::{SourceUri, UriError};
+use super::{Config, MaskConfig, Mqtt, ServerAddr, UplinkConfig};
+use crate::capture::{Options, Pixels, SourceUri, UriError};
 use crate::heads::USUAL_BUDGET;
 use crate::sinks::Rotation;
 
@@ -54,6 +53,10 @@ pub struct Settings {
     pub head_budget: Duration,
     /// Frames a second to take; `None`: what the source gives.
     pub fps: Option<f64>,
+    /// Wanted size of a V4L2 camera's picture, pixels: width, height.
+    pub size: (u32, u32),
+    /// How its pixels shall come; `None`: the best that it offers.
+    pub pixels: Option<Pixels>,
     /// What happens to a frame before it is sent.
     pub uplink: Uplink,
     /// How fast frames are sent; `None`: QUIC by its default, TCP by the system's.
@@ -76,6 +79,8 @@ pub struct Settings {
     pub metrics: Option<Endpoint>,
     /// What is hidden of every frame before anything else happens to it.
     pub masks: Arc<[Mask]>,
+    /// The broker that is told the answers; `None`: none is.
+    pub mqtt: Option<Mqtt>,
 }
 
 /// Where lines go.
@@ -98,67 +103,6 @@ pub enum Format {
     Json,
     /// One line for people.
     Text,
-}
-
-/// An encoder's address as written: `host:port` or `[v6]:port`, over TCP with `tcp://` before it. The host is also the name
-/// its certificate must carry.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ServerAddr {
-    /// Over what it is asked.
-    pub transport: Transport,
-    /// Host name or address, without brackets.
-    pub host: String,
-    /// UDP or TCP port.
-    pub port: u16,
-}
-
-/// What carries frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Transport {
-    /// A stream for each frame.
-    Quic,
-    /// One message after another.
-    Tcp,
-}
-
-/// Before an address that is asked over TCP.
-const TCP: &str = "tcp://";
-
-impl fmt::Display for ServerAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { transport, host, port } = self;
-        let scheme = if *transport == Transport::Tcp { TCP } else { "" };
-        if host.contains(':') {
-            write!(f, "{scheme}[{host}]:{port}")
-        } else {
-            write!(f, "{scheme}{host}:{port}")
-        }
-    }
-}
-
-impl FromStr for ServerAddr {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (transport, text) = match text.strip_prefix(TCP) {
-            Some(rest) => (Transport::Tcp, rest),
-            None => (Transport::Quic, text),
-        };
-        if text.contains("://") {
-            return Err("is a URL");
-        }
-        let (host, port) = text.rsplit_once(':').ok_or("has no port")?;
-        let host = match host.strip_prefix('[') {
-            Some(v6) => v6.strip_suffix(']').ok_or("has an unclosed [")?,
-            None if host.contains(':') => return Err("is an IPv6 address without brackets"),
-            None => host,
-        };
-        let port = port.parse().ok().filter(|&port: &u16| port > 0).ok_or("has no valid port")?;
-        if host.is_empty() || host.contains(char::is_whitespace) {
-            return Err("has no valid host");
-        }
-        Ok(Self { transport, host: host.to_owned(), port })
-    }
 }
 
 /// One wrong or missing value.
@@ -199,6 +143,10 @@ impl Settings {
             release_root: config.release_root,
             head_budget: config.head_budget.unwrap_or(USUAL_BUDGET),
             fps: check.optional("fps", config.fps, values::fps),
+            size: check
+                .optional("capture.size", config.capture.size, values::size)
+                .unwrap_or_else(|| Options::default().size),
+            pixels: check.optional("capture.pixels", config.capture.pixels, values::pixels),
             congestion: check.optional(
                 "uplink.congestion",
                 config.uplink.congestion.clone(),
@@ -232,6 +180,7 @@ impl Settings {
             format: check.optional("format", config.format, values::format).unwrap_or(Format::Auto),
             metrics: config.metrics,
             masks: check.masks(config.mask.unwrap_or_default()),
+            mqtt: config.mqtt.checked(&mut check.problems),
         };
         if check.problems.is_empty() { Ok(settings) } else { Err(Invalid(check.problems)) }
     }
@@ -419,6 +368,9 @@ mod tests {
         assert!(patches.remedy.contains("changed(LEVELS,FRAMES)"), "{patches}");
         assert_eq!(problem(|c| c.uplink.patches = Some("random(2)".into())).key, "uplink.patches");
         assert_eq!(problem(|c| c.uplink.reuse_for = Some(Duration::from_secs(2))).key, "uplink.reuse_for");
+        assert_eq!(problem(|c| c.capture.size = Some("1280".into())).key, "capture.size");
+        assert_eq!(problem(|c| c.capture.size = Some("0x720".into())).value, "\"0x720\"");
+        assert_eq!(problem(|c| c.capture.pixels = Some("H264".into())).key, "capture.pixels");
         assert_eq!(problem(|c| c.deadline = Some(Duration::ZERO)).key, "deadline");
         assert_eq!(problem(|c| c.stale_every = Some(Duration::from_millis(1))).key, "stale_every");
         assert_eq!(problem(|c| c.max_in_flight = Some(0)).key, "max_in_flight");

@@ -9,6 +9,7 @@ use shared::tls::Congestion;
 use shared::uplink::Chroma;
 
 use super::{Format, MaskConfig, ServerAddr, Transport};
+use crate::capture::Pixels;
 
 /// More would only be memory: a camera's frames are worth their newest.
 const LARGEST_MAX_IN_FLIGHT: u16 = 64;
@@ -74,6 +75,25 @@ pub(super) fn fps(fps: f64) -> Result<f64, Wrong> {
         return wrong("not a frame rate", "use a number above 0 and up to 240, for example 2 or 0.1");
     }
     Ok(fps)
+}
+
+/// `1280x720`.
+pub(super) fn size(text: String) -> Result<(u32, u32), Wrong> {
+    let sides =
+        text.split_once('x').and_then(|(w, h)| Some((w.trim().parse().ok()?, h.trim().parse().ok()?)));
+    match sides {
+        Some((width, height))
+            if [width, height].iter().all(|side| (SMALLEST_SIDE..=LARGEST_SIDE).contains(side)) =>
+        {
+            Ok((width, height))
+        }
+        _ => wrong("not a size of pictures", "write WIDTHxHEIGHT in pixels, for example 1280x720"),
+    }
+}
+
+pub(super) fn pixels(name: String) -> Result<Pixels, Wrong> {
+    let known = Pixels::ALL.into_iter().find(|pixels| pixels.name().eq_ignore_ascii_case(name.trim()));
+    known.map_or_else(|| wrong("not a format that is read", "use MJPG, YUYV, UYVY, NV12 or GREY"), Ok)
 }
 
 pub(super) fn encoding(name: String) -> Result<Encoding, Wrong> {

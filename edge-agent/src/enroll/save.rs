@@ -184,10 +184,17 @@ fn text(places: &Places, starting: &Starting<'_>) -> String {
          identity = {identity:?}\n\
          enroll = {:?}\n\
          {heads}\
-         fps = 2.0\n",
+         fps = 2.0\n\
+         \n\
+         # Home Assistant, or anything else that listens to an MQTT broker:\n\
+         #[mqtt]\n\
+         #broker = \"mqtts://broker.example:8883\"\n\
+         #username = {:?}\n\
+         #password_file = \"mqtt-password\"\n",
         subject.camera,
         source.map_or_else(first_camera, str::to_owned),
         servers.join(", "),
         subject.server,
+        subject.camera,
     )
 }

@@ -37,6 +37,7 @@ use crate::metrics::{Metrics, View};
 use crate::pace::Pace;
 use crate::releases::keeper::Port;
 use crate::releases::{self, Opened};
+use crate::sinks::mqtt::Telling;
 use crate::sinks::{self, Event, FrameInfo, Overflow, Writer};
 use crate::uplink::dial::{Dialer, Greeting};
 use crate::uplink::link::{self, Link};
@@ -78,7 +79,14 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     let Watch { mut meters, enough, endless } = watch;
     let opened = Opened::new(&settings)?;
     let heads = Arc::new(Heads::new(opened.fixed(&settings)?));
-    let options = Options { fps: settings.fps, repeat: endless, steady: endless, ..Options::default() };
+    let options = Options {
+        fps: settings.fps,
+        size: settings.size,
+        pixels: settings.pixels,
+        repeat: endless,
+        steady: endless,
+        ..Options::default()
+    };
     let pacing = Pacing::of(&settings.source, &options);
     let identity = Identity::load(&settings.identity)?;
     let camera = settings.camera_name(&identity)?;
@@ -98,12 +106,14 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
         tokio::task::spawn_blocking(move || capture::start(&source, &options)).await.context("capture")??;
     let (ledger, pace, work) = (Ledger::default(), Arc::<Pace>::default(), Arc::<Work>::default());
     let link = start_link(dialer, &settings, (Arc::clone(&heads), Arc::clone(&work)), port);
+    let telling = Telling::start(&settings, &camera, &heads).context("mqtt: no thread")?;
     let _renewal = settings.enroll.clone().map(|server| renew::start(&settings.identity, server, floor));
     let _metrics = match settings.metrics {
         Some(endpoint) => {
             let metrics = Arc::new(Metrics::default());
             meters.push(Arc::clone(&metrics) as Arc<dyn Meter>);
-            Some(View::new(metrics, &ledger, (&heads, &work), &link, &pace).serve(endpoint)?)
+            let view = View::new(metrics, &ledger, (&heads, &work), &link, &pace);
+            Some(view.with_mqtt(telling.as_ref().map(Telling::counts)).serve(endpoint)?)
         }
         None => None,
     };
@@ -128,6 +138,7 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
         link: link.state(),
         pace,
         sink: sink.clone(),
+        board: telling.as_ref().map(Telling::board),
         order: (pacing == Pacing::Lossless).then(|| Order::new(window(&settings))),
         hurry: Stop::new(),
         work,
@@ -147,7 +158,7 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     };
     stale.abort();
     drop(sink);
-    Takedown { end, way, dispatch, losses, pump, link, writer, signals, releases }.run(stderr).await
+    Takedown { end, way, dispatch, losses, pump, link, writer, telling, signals, releases }.run(stderr).await
 }
 
 fn announce(settings: &Settings, heads: &HeadSet) {
@@ -251,6 +262,7 @@ struct Takedown {
     pump: Pump,
     link: Link,
     writer: Writer,
+    telling: Option<Telling>,
     signals: Signals,
     releases: Option<releases::Running>,
 }
@@ -259,8 +271,10 @@ impl Takedown {
     async fn run(mut self, stderr: &mut dyn Write) -> anyhow::Result<Summary> {
         self.pump.stop();
         self.finish_frames().await;
-        let Self { end, way, dispatch, losses, pump, link, writer, releases, .. } = self;
+        let Self { end, way, dispatch, losses, pump, link, writer, telling, releases, .. } = self;
         drop(dispatch);
+        // Beside what follows: a broker that stalls does not hold it up.
+        let telling = telling.map(|telling| tokio::spawn(telling.stop()));
         let captured = tokio::task::spawn_blocking(move || pump.finish(CAPTURE_PATIENCE)).await?;
         // Ends with the capture thread, unless that is stuck in its device.
         let stuck = losses.abort_handle();
@@ -280,6 +294,9 @@ impl Takedown {
         // The last sink goes with it, and the writer ends.
         drop(way);
         let written = writer.finish().await;
+        if let Some(telling) = telling {
+            telling.await?;
+        }
         // Standard error may be closed; the exit status still tells.
         let _ = writeln!(stderr, "{}", ledger.counts());
         written?;

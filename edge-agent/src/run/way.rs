@@ -17,6 +17,7 @@ use crate::heads::{Embedding, HeadSet, Heads, Outcome};
 use crate::ledger::{Dropped, Ledger, Ticket};
 use crate::meter::{Measured, Meter, by_stage};
 use crate::pace::Pace;
+use crate::sinks::mqtt::Board;
 use crate::sinks::{Answer, Event, FrameInfo, Sink, Stages};
 use crate::uplink::clocks::OneWay;
 use crate::uplink::frame::{Incoming, Outgoing, exchange};
@@ -47,6 +48,8 @@ pub(super) struct Way {
     /// How many frames a second go out while the encoder is overloaded.
     pub(super) pace: Arc<Pace>,
     pub(super) sink: Sink,
+    /// What a broker is told from.
+    pub(super) board: Option<Arc<Board>>,
     /// Lines in the order of frames, for lossless runs.
     pub(super) order: Option<Order>,
     /// Raised when frames in flight must end now.
@@ -335,6 +338,9 @@ impl Way {
             }
         }
         self.latest.answered(frame.info.seq, frame.ready, &answers);
+        if let Some(board) = &self.board {
+            board.post(frame.ready, &answers);
+        }
         let lines = answers.into_iter().map(Event::Answer).chain(failures).collect();
         self.finish(frame.info.seq, lines).await;
         self.measure(&frame, answered_at).await;

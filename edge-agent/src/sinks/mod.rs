@@ -3,10 +3,12 @@
 //! ```text
 //! frame path ─► bounded channel ─► writer thread ─► JSON lines or text ─► standard output or a file
 //! ```
-//! When the channel is full (a reader that stopped reading), [`Overflow`] says what gives way.
+//! When the channel is full (a reader that stopped reading), [`Overflow`] says what gives way. A broker is told beside
+//! that (`mqtt`).
 
 mod event;
 pub mod json;
+pub mod mqtt;
 mod rotate;
 pub mod text;
 

@@ -9,6 +9,7 @@ mod agent_latency;
 mod agent_link;
 mod agent_masks;
 mod agent_metrics;
+mod agent_mqtt;
 mod agent_operator;
 mod agent_packed;
 mod agent_patches;

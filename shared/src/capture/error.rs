@@ -76,11 +76,13 @@ pub enum CaptureError {
         /// What it is instead.
         what: String,
     },
-    /// The camera offers neither MJPEG nor YUYV.
-    #[error("{} offers no format this agent reads (MJPG, YUYV); it offers {offered}", path.display())]
+    /// The camera offers nothing that is read, or not what was asked for.
+    #[error("{} does not offer {wanted}; it offers {offered}", path.display())]
     NoFormat {
         /// The device.
         path: PathBuf,
+        /// What was looked for.
+        wanted: String,
         /// Its formats.
         offered: String,
     },

@@ -18,7 +18,7 @@ mod uri;
 pub use backoff::Backoff;
 pub use error::CaptureError;
 pub use frame::{Captured, Image, Lost, LostReason, Shot};
-pub use options::{Options, Pacing};
+pub use options::{Options, Pacing, Pixels};
 pub use stop::{STOP_POLL, Stop};
 pub use uri::{SourceUri, StreamKind, StreamUrl, UriError};
 

@@ -17,6 +17,8 @@ pub struct Options {
     /// Wanted size of a V4L2 camera's picture, pixels; the nearest offered one is chosen. Streams and files
     /// come at their own size.
     pub size: (u32, u32),
+    /// How a V4L2 camera's pixels shall come; `None`: the best that it offers.
+    pub pixels: Option<Pixels>,
     /// The ffmpeg program: a path, or a name looked up in `PATH`.
     pub ffmpeg: PathBuf,
     /// A live source that delivers nothing for this long is restarted.
@@ -35,11 +37,55 @@ pub struct Options {
     pub steady: bool,
 }
 
+/// How pixels come out of a camera, in the order of preference for pictures of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pixels {
+    /// JPEG frames: sent on as they are.
+    Mjpeg,
+    /// Packed 4:2:2, luma first.
+    Yuyv,
+    /// Packed 4:2:2, chroma first.
+    Uyvy,
+    /// 4:2:0: a plane of luma, then one of both chromas.
+    Nv12,
+    /// Luma alone, 8 bits.
+    Grey,
+}
+
+impl Pixels {
+    /// All, in the order of preference.
+    pub const ALL: [Self; 5] = [Self::Mjpeg, Self::Yuyv, Self::Uyvy, Self::Nv12, Self::Grey];
+
+    /// From V4L2's four-character code; `None`: one that is not read.
+    pub fn of(code: [u8; 4]) -> Option<Self> {
+        match &code {
+            b"MJPG" | b"JPEG" => Some(Self::Mjpeg),
+            b"YUYV" => Some(Self::Yuyv),
+            b"UYVY" => Some(Self::Uyvy),
+            b"NV12" => Some(Self::Nv12),
+            b"GREY" => Some(Self::Grey),
+            _ => None,
+        }
+    }
+
+    /// V4L2's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mjpeg => "MJPG",
+            Self::Yuyv => "YUYV",
+            Self::Uyvy => "UYVY",
+            Self::Nv12 => "NV12",
+            Self::Grey => "GREY",
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             fps: None,
             size: (1280, 720),
+            pixels: None,
             ffmpeg: PathBuf::from("ffmpeg"),
             stall: Duration::from_secs(10),
             connect: Duration::from_secs(20),

@@ -17,7 +17,7 @@ use tests::{
     setup::{Options, Prepared, demo_model, prepare},
 };
 
-use crate::agent::{Agent, live_list};
+use crate::agent::{Agent, GUARD, live_list};
 
 fn run(name: &str, args: &[&str], stdin: &str) -> Output {
     let mut child = Command::new(process::program(name).unwrap())
@@ -57,7 +57,8 @@ struct World {
     enroll: String,
 }
 
-fn world(dir: &Path) -> World {
+/// `published`: a head is there before the server runs.
+fn world(dir: &Path, published: bool) -> World {
     let prepared =
         prepare(dir, &Options { model: demo_model(), training_frames: 40, live_frames: 60 }).unwrap();
     let [frames, enrolling] = [ports::lasting(), ports::lasting()];
@@ -72,8 +73,10 @@ fn world(dir: &Path) -> World {
     let [registry, keys] = [dir.join("registry"), prepared.keys.clone()].map(|path| shown(&path));
     let head = shown(&prepared.heads[0]);
     let to = ["--channel", "people-count@stable", "--registry", &registry, "--keys", &keys];
-    let published = run("dc-encoder", &[&["head", "publish", &head], &to[..]].concat(), "");
-    assert!(published.status.success(), "{}", text(&published));
+    if published {
+        let published = run("dc-encoder", &[&["head", "publish", &head], &to[..]].concat(), "");
+        assert!(published.status.success(), "{}", text(&published));
+    }
     let extra =
         ["--enroll", &enroll, "--enroll-listen", &listen, "--registry", &registry, "--release-root", &root];
     let server = prepared.serve_with(dir, &format!("127.0.0.1:{frames}"), &extra).unwrap();
@@ -83,7 +86,7 @@ fn world(dir: &Path) -> World {
 #[test]
 fn two_commands_on_a_bare_box_give_answers() {
     let dir = tempfile::tempdir().unwrap();
-    let world = world(dir.path());
+    let world = world(dir.path(), true);
     let camera_box = dir.path().join("box");
     std::fs::create_dir(&camera_box).unwrap();
     let [identity, config] = ["identity", "agent.toml"].map(|name| shown(&camera_box.join(name)));
@@ -121,6 +124,41 @@ fn two_commands_on_a_bare_box_give_answers() {
     let audited = run("dc-encoder", &["enroll", "audit", "--dir", &world.enroll], "");
     let audited = text(&audited);
     assert!(audited.contains("granted") && audited.contains("refused"), "{audited}");
+}
+
+/// The key ring lies beside the server's `root.pub`: a box gets it before anybody has published anything.
+#[test]
+fn a_box_that_came_before_the_first_head_gets_it_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path(), false);
+    let camera_box = dir.path().join("box");
+    std::fs::create_dir(&camera_box).unwrap();
+    let [identity, config, heads] =
+        ["identity", "agent.toml", "heads"].map(|name| shown(&camera_box.join(name)));
+    let source = live_list(&world.prepared);
+    let places = ["--identity", &identity, "--config", &config, "--heads-dir", &heads, "--source", &source];
+    let enrolled = run("edge-agent", &[&["enroll"], &places[..]].concat(), &token(&world.enroll, "plaza-7"));
+    assert!(enrolled.status.success(), "{}", text(&enrolled));
+    let toml = std::fs::read_to_string(&config).unwrap();
+    assert!(toml.contains("release_root = ") && toml.contains("heads_dir = "), "{toml}");
+    let log = camera_box.join("agent.log");
+    let args = ["run", "--config", &config, "--deadline", "1m"];
+    let mut agent = process::Running::start("edge-agent", args, &log).unwrap();
+    agent.wait_for_log("no heads yet", GUARD).unwrap();
+
+    let [pki, keys, head] =
+        [&world.prepared.pki, &world.prepared.keys, &world.prepared.heads[0]].map(|path| shown(path));
+    let operator = run("dc-encoder", &["pki", "issue", "--dir", &pki, "--operator", "ann"], "");
+    assert!(operator.status.success(), "{}", text(&operator));
+    let ann = shown(&world.prepared.pki.join("operators/ann"));
+    let to = ["--channel", "people-count@stable", "--keys", &keys];
+    let publish = ["head", "publish", &head, "--server", &world.server.address, "--cert", &ann];
+    let published = run("dc-encoder", &[&publish[..], &to].concat(), "");
+    assert!(published.status.success(), "{}", text(&published));
+    let mut agent = Agent::reading(agent);
+    let answer = agent.until("an answer", tests::answers::Line::is_answer);
+    assert_eq!((answer.camera.as_str(), answer.head.as_deref()), ("plaza-7", Some("people-count")));
+    agent.stop();
 }
 
 #[test]

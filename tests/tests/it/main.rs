@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod agent;
+mod boxes;
 mod camera_to_head;
 mod demo;
 mod enroll;
@@ -12,6 +13,7 @@ mod live;
 mod load;
 mod main_job;
 mod metrics;
+mod mqtt;
 mod network;
 mod swap;
 mod swap_kill;

@@ -14,18 +14,18 @@ use crate::agent::{Agent, GUARD, live_list, small_setup};
 
 /// Frames of a camera that outlasts the test: two minutes, at one a second.
 const FRAMES: u32 = 120;
-const CHANNEL: &str = "people-count@stable";
+pub const CHANNEL: &str = "people-count@stable";
 
 /// What an operator has, and a server with a registry.
-struct Shop {
-    prepared: Prepared,
-    server: Server,
-    dir: PathBuf,
+pub struct Shop {
+    pub prepared: Prepared,
+    pub server: Server,
+    pub dir: PathBuf,
     extra: Vec<String>,
 }
 
 impl Shop {
-    fn open(dir: &Path) -> Self {
+    pub fn open(dir: &Path) -> Self {
         let (prepared, first) = small_setup(dir, FRAMES);
         drop(first);
         let shown = |name: &str| dir.join(name).display().to_string();
@@ -46,15 +46,8 @@ impl Shop {
     }
 
     /// A signed head whose answers are in this unit: another unit, another release.
-    fn head(&self, unit: &str) -> (String, String) {
-        let file = self.dir.join(format!("{unit}.safetensors")).display().to_string();
-        let embeddings = self.dir.join("embeddings.safetensors").display().to_string();
-        let labels = self.dir.join("training/labels.jsonl").display().to_string();
-        let train = ["head", "train", "--task", "count", "--embeddings", &embeddings, "--labels", &labels];
-        dc(&[&train[..], &["--kind", "linear", "--unit", unit, "--out", &file]].concat());
-        let signed = self.operate(&["sign", &file]);
-        let release = signed.split("release ").nth(1).unwrap()[..12].to_owned();
-        (file, release)
+    pub fn head(&self, unit: &str) -> (String, String) {
+        signed_head(&self.dir, unit)
     }
 
     /// A signed head for the same embeddings as this one that is far too slow on every frame.
@@ -80,7 +73,7 @@ impl Shop {
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }
 
-    fn operate(&self, args: &[&str]) -> String {
+    pub fn operate(&self, args: &[&str]) -> String {
         self.operate_as("operators/ann", args).unwrap()
     }
 
@@ -88,13 +81,32 @@ impl Shop {
         self.agent_with(&["--fps", "1"])
     }
 
-    fn agent_with(&self, extra: &[&str]) -> Agent {
+    pub fn agent_with(&self, extra: &[&str]) -> Agent {
         let source = live_list(&self.prepared);
         let store = self.dir.join("store").display().to_string();
         let extra = [&["--source", &source, "--deadline", "1m", "--heads-dir", &store], extra].concat();
         let bare = Prepared { heads: Vec::new(), ..self.prepared.clone() };
         Agent::start(&bare, &self.dir, &self.server.address, &extra)
     }
+}
+
+/// A signed head, trained on what was [prepared](tests::setup::prepare) in `dir`, whose answers are in this unit:
+/// another unit, another release. Its file and its release.
+pub fn signed_head(dir: &Path, unit: &str) -> (String, String) {
+    let [file, keys] =
+        [&format!("{unit}.safetensors"), "keys"].map(|name| dir.join(name).display().to_string());
+    train_head(dir, unit, &file);
+    let signed = dc(&["head", "sign", &file, "--keys", &keys]);
+    let release = signed.split("release ").nth(1).unwrap()[..12].to_owned();
+    (file, release)
+}
+
+/// As [`signed_head`], unsigned.
+pub fn train_head(dir: &Path, unit: &str, file: &str) {
+    let at = |name: &str| dir.join(name).display().to_string();
+    let [embeddings, labels] = ["embeddings.safetensors", "training/labels.jsonl"].map(at);
+    let train = ["head", "train", "--task", "count", "--embeddings", &embeddings, "--labels", &labels];
+    dc(&[&train[..], &["--kind", "linear", "--unit", unit, "--out", file]].concat());
 }
 
 /// Asks until the answer has these words.

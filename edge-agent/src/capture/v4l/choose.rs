@@ -1,24 +1,6 @@
 //! Which of a camera's formats and sizes to use. Pure.
 
-/// How pixels come out of the camera.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pixels {
-    /// JPEG frames: sent on as they are.
-    Mjpeg,
-    /// Packed 4:2:2.
-    Yuyv,
-}
-
-impl Pixels {
-    /// From V4L2's four-character code.
-    pub(super) fn of(code: [u8; 4]) -> Option<Self> {
-        match &code {
-            b"MJPG" | b"JPEG" => Some(Self::Mjpeg),
-            b"YUYV" => Some(Self::Yuyv),
-            _ => None,
-        }
-    }
-}
+use crate::capture::Pixels;
 
 /// A format a camera offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,25 +26,30 @@ pub(super) struct Choice {
     pub(super) size: (u32, u32),
 }
 
-/// The smallest picture that covers the wanted size, MJPEG before YUYV (raw video at that size is slow over USB,
-/// and would have to be encoded here); the largest picture if none covers it. `None` if the camera offers
-/// neither format.
-pub(super) fn choose(offers: &[Offer], wanted: (u32, u32)) -> Option<Choice> {
+/// The smallest picture that covers the wanted size, MJPEG first (raw video at that size is slow over USB, and would
+/// have to be encoded here) and grey last; the largest picture if none covers it. Only `pixels` where they are given.
+/// `None` if the camera offers nothing that is read.
+pub(super) fn choose(offers: &[Offer], wanted: (u32, u32), pixels: Option<Pixels>) -> Option<Choice> {
     let area = |(width, height): (u32, u32)| u64::from(width) * u64::from(height);
     let covers = |(width, height): (u32, u32)| width >= wanted.0 && height >= wanted.1;
     offers
         .iter()
         .filter_map(|offer| Some((offer, Pixels::of(offer.code)?)))
+        .filter(|(_, offered)| pixels.is_none_or(|pixels| pixels == *offered))
         .flat_map(|(offer, pixels)| {
             let sizes = offer.sizes.iter().map(|sizes| sizes.nearest(wanted));
             sizes.map(move |size| Choice { code: offer.code, pixels, size })
         })
         .filter(|choice| area(choice.size) > 0)
         .min_by_key(|choice| {
-            let raw = choice.pixels == Pixels::Yuyv;
+            let kind = match choice.pixels {
+                Pixels::Mjpeg => 0u64,
+                Pixels::Yuyv | Pixels::Uyvy | Pixels::Nv12 => 1,
+                Pixels::Grey => 2,
+            };
             match covers(choice.size) {
-                true => (0, u64::from(raw), area(choice.size)),
-                false => (1, u64::MAX - area(choice.size), u64::from(raw)),
+                true => (0, kind, area(choice.size), choice.pixels),
+                false => (1, u64::MAX - area(choice.size), kind, choice.pixels),
             }
         })
 }
@@ -102,7 +89,7 @@ mod tests {
     }
 
     fn chosen(offers: &[Offer], wanted: (u32, u32)) -> (Pixels, (u32, u32)) {
-        let choice = choose(offers, wanted).unwrap();
+        let choice = choose(offers, wanted, None).unwrap();
         (choice.pixels, choice.size)
     }
 
@@ -128,6 +115,17 @@ mod tests {
     }
 
     #[test]
+    fn raw_pixels_by_preference_or_as_asked_for() {
+        let offers = [offer(b"GREY", &[(640, 480)]), offer(b"NV12", &[HD]), offer(b"UYVY", &[HD])];
+        assert_eq!(chosen(&offers, HD).0, Pixels::Uyvy);
+        assert_eq!(chosen(&offers, (320, 240)), (Pixels::Uyvy, HD), "colour before a small picture");
+        let asked = |pixels| choose(&offers, HD, Some(pixels)).map(|choice| (choice.code, choice.size));
+        assert_eq!(asked(Pixels::Nv12), Some((*b"NV12", HD)));
+        assert_eq!(asked(Pixels::Grey), Some((*b"GREY", (640, 480))));
+        assert_eq!(asked(Pixels::Mjpeg), None);
+    }
+
+    #[test]
     fn ranges_are_met_on_their_grid() {
         let range = Sizes::Range { min: (32, 32), max: (1920, 1080), step: (16, 8) };
         let offers = [Offer { code: *b"YUYV", sizes: vec![range] }];
@@ -141,8 +139,8 @@ mod tests {
     #[test]
     fn other_formats_are_named() {
         let offers = [offer(b"H264", &[HD]), offer(b"Y16 ", &[HD])];
-        assert_eq!(choose(&offers, HD), None);
+        assert_eq!(choose(&offers, HD, None), None);
         assert_eq!(list(&offers), "H264, Y16");
-        assert_eq!((choose(&[], HD), list(&[])), (None, "nothing".to_owned()));
+        assert_eq!((choose(&[], HD, None), list(&[])), (None, "nothing".to_owned()));
     }
 }

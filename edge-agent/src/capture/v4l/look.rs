@@ -27,7 +27,7 @@ pub(in crate::capture) fn look(path: &Path) -> Result<Camera, CaptureError> {
         return Err(CaptureError::NotACamera { path: path.to_owned(), what });
     }
     let offers = offers(&device).map_err(fail("listing its formats"))?;
-    let choice = choose::choose(&offers, Options::default().size);
+    let choice = choose::choose(&offers, Options::default().size, None);
     let choice = choice.map(|Choice { code, size: (width, height), .. }| (name(&code), width, height));
     Ok(Camera { path: path.to_owned(), name: caps.card, driver: caps.driver, bus: caps.bus, formats, choice })
 }

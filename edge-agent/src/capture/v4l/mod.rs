@@ -13,11 +13,16 @@ mod picture;
 mod rate;
 mod session;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub(super) use self::look::look;
 use self::session::{Event, Session};
 use super::{CaptureError, Options, Shot, Source, Stop};
+
+/// How often a camera that was pulled out is looked for: one `open` that fails.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A V4L2 camera.
 pub(super) struct Camera {
@@ -48,7 +53,22 @@ impl Camera {
         let wait = self.options.backoff.wait(self.failures, rand::random());
         let (device, failures) = (self.describe(), self.failures);
         tracing::warn!(device, why, failures, ?wait, "the camera is gone, trying again after the wait");
-        Ok(!stop.sleep(wait))
+        Ok(!self.sleep(wait, stop))
+    }
+
+    /// Sleeps, or until a device that is not there can be opened again; returns whether it was stopped.
+    fn sleep(&self, wait: Duration, stop: &Stop) -> bool {
+        let there = || File::options().read(true).write(true).open(&self.path).is_ok();
+        if there() {
+            return stop.sleep(wait);
+        }
+        let until = Instant::now() + wait;
+        while !stop.sleep(LOOK.min(until.saturating_duration_since(Instant::now()))) {
+            if there() || Instant::now() >= until {
+                return false;
+            }
+        }
+        true
     }
 }
 

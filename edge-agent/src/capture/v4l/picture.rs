@@ -1,7 +1,9 @@
 //! From a driver's buffer to a frame's pixels. Pure.
 
-use super::choose::Pixels;
-use crate::capture::{Image, mjpeg};
+use crate::capture::{Image, Pixels, mjpeg};
+
+/// Chroma of grey.
+const NEUTRAL: u8 = 128;
 
 /// How a driver lays out its buffers, as it confirmed it.
 #[derive(Debug, Clone, Copy)]
@@ -23,23 +25,61 @@ impl Geometry {
                 let jpeg = mjpeg::tidy(filled).map_err(|error| error.to_string())?;
                 Ok(Image::Jpeg(jpeg.into_owned().into()))
             }
-            Pixels::Yuyv => self.rows(filled),
+            raw => self.packed(raw, filled),
         }
     }
 
-    fn rows(&self, filled: &[u8]) -> Result<Image, String> {
-        let (row, rows) = (self.width as usize * 2, self.height as usize);
+    /// Raw pixels as `YUYV`, the one raw format that the rest of the agent knows.
+    fn packed(&self, raw: Pixels, filled: &[u8]) -> Result<Image, String> {
+        let (width, height) = (self.width as usize, self.height as usize);
+        let row = if matches!(raw, Pixels::Yuyv | Pixels::Uyvy) { width * 2 } else { width };
         let stride = (self.stride as usize).max(row);
-        // The last row needs no padding behind it.
-        let needed = stride * rows.saturating_sub(1) + row;
-        if filled.len() < needed {
-            return Err(format!("the camera sent {} of {needed} bytes", filled.len()));
-        }
-        let mut data = Vec::with_capacity(row * rows);
-        for line in filled.chunks(stride).take(rows) {
-            data.extend_from_slice(&line[..row]);
+        let luma = Plane::of(filled, row, stride, height)?;
+        let mut data = Vec::with_capacity(width * 2 * height);
+        match raw {
+            Pixels::Uyvy => luma.rows().for_each(|line| {
+                data.extend(line.as_chunks::<4>().0.iter().flat_map(|&[u, y0, v, y1]| [y0, u, y1, v]));
+            }),
+            Pixels::Nv12 if !width.is_multiple_of(2) => return Err(format!("its width of {width} is odd")),
+            Pixels::Nv12 => {
+                let rest = filled.get(stride * height..).unwrap_or_default();
+                let chroma = Plane::of(rest, row, stride, height.div_ceil(2))?;
+                for (at, line) in luma.rows().enumerate() {
+                    let pairs = line.as_chunks::<2>().0.iter().zip(chroma.row(at / 2).as_chunks::<2>().0);
+                    data.extend(pairs.flat_map(|(&[y0, y1], &[u, v])| [y0, u, y1, v]));
+                }
+            }
+            Pixels::Grey => luma.rows().for_each(|line| data.extend(line.iter().flat_map(|&y| [y, NEUTRAL]))),
+            Pixels::Yuyv | Pixels::Mjpeg => luma.rows().for_each(|line| data.extend_from_slice(line)),
         }
         Ok(Image::Yuyv { width: self.width, height: self.height, data })
+    }
+}
+
+/// Rows of bytes with padding between them.
+struct Plane<'a> {
+    bytes: &'a [u8],
+    row: usize,
+    stride: usize,
+    rows: usize,
+}
+
+impl<'a> Plane<'a> {
+    /// The last row needs no padding behind it.
+    fn of(bytes: &'a [u8], row: usize, stride: usize, rows: usize) -> Result<Self, String> {
+        let needed = stride * rows.saturating_sub(1) + row;
+        if bytes.len() < needed {
+            return Err(format!("the camera sent {} of {needed} bytes", bytes.len()));
+        }
+        Ok(Self { bytes, row, stride, rows })
+    }
+
+    fn row(&self, at: usize) -> &'a [u8] {
+        &self.bytes[at * self.stride..][..self.row]
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &'a [u8]> + use<'_, 'a> {
+        (0..self.rows).map(|at| self.row(at))
     }
 }
 
@@ -69,6 +109,30 @@ mod tests {
         let error = yuyv(6).picture(b"aaaa__bbbb", 9).unwrap_err();
         assert_eq!(error, "the camera sent 9 of 10 bytes");
         assert!(yuyv(6).picture(b"aaaa", 4_000_000_000).is_err());
+    }
+
+    /// One picture in every layout, rows padded to 6 or 4 bytes.
+    #[test]
+    fn every_raw_format_becomes_the_same() {
+        let of = |pixels, stride, buffer: &[u8]| {
+            let geometry = Geometry { pixels, ..yuyv(stride) };
+            match geometry.picture(buffer, buffer.len() as u32).unwrap() {
+                Image::Yuyv { data, .. } => data,
+                other => panic!("{other:?}"),
+            }
+        };
+        let wanted = [1, 9, 2, 8, 3, 9, 4, 8];
+        assert_eq!(of(Pixels::Yuyv, 6, &[1, 9, 2, 8, 0, 0, 3, 9, 4, 8]), wanted);
+        assert_eq!(of(Pixels::Uyvy, 6, &[9, 1, 8, 2, 0, 0, 9, 3, 8, 4]), wanted);
+        assert_eq!(of(Pixels::Nv12, 4, &[1, 2, 0, 0, 3, 4, 0, 0, 9, 8]), wanted);
+        assert_eq!(of(Pixels::Grey, 4, &[1, 2, 0, 0, 3, 4]), [1, 128, 2, 128, 3, 128, 4, 128]);
+    }
+
+    #[test]
+    fn a_plane_that_is_missing_is_refused() {
+        let nv12 = Geometry { pixels: Pixels::Nv12, ..yuyv(4) };
+        assert_eq!(nv12.picture(&[0; 8], 8).unwrap_err(), "the camera sent 0 of 2 bytes");
+        assert!(Geometry { width: 3, ..nv12 }.picture(&[0; 64], 64).unwrap_err().contains("odd"));
     }
 
     #[test]

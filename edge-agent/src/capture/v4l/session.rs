@@ -19,7 +19,7 @@ use v4l::{Device, Format};
 use super::choose::{self, Choice, Offer, Sizes};
 use super::picture::Geometry;
 use super::rate::Thinner;
-use crate::capture::{CaptureError, Options, STOP_POLL, Shot, Stop};
+use crate::capture::{CaptureError, Options, Pixels, STOP_POLL, Shot, Stop};
 
 /// Buffers mapped: one being read here, one being filled, two between.
 const BUFFERS: u32 = 4;
@@ -57,10 +57,17 @@ impl Session {
             let what = format!("{} has no picture there", caps.card);
             return Err(CaptureError::NotACamera { path: path.to_owned(), what });
         }
-        let choice = choose::choose(&offers, options.size).ok_or_else(|| CaptureError::NoFormat {
-            path: path.to_owned(),
-            offered: choose::list(&offers),
-        })?;
+        let choice =
+            choose::choose(&offers, options.size, options.pixels).ok_or_else(|| CaptureError::NoFormat {
+                path: path.to_owned(),
+                wanted: match options.pixels {
+                    Some(pixels) => {
+                        format!("{}, which the configuration wants (capture.pixels)", pixels.name())
+                    }
+                    None => format!("any of {}", Pixels::ALL.map(Pixels::name).join(", ")),
+                },
+                offered: choose::list(&offers),
+            })?;
         let geometry = set_format(&device, choice).map_err(fail("setting its format"))?;
         let actual = options.fps.and_then(|fps| set_rate(&device, fps));
         let mut stream = Stream::with_buffers(&device, Type::VideoCapture, BUFFERS)

@@ -1,0 +1,169 @@
+//! A box's life, from a bare disk: camera, enrolment, answers, heads swapped, camera and power lost.
+
+use std::time::Duration;
+
+use tests::{answers::Line, goals::goal};
+
+use super::{
+    machine::{Architecture, Machine},
+    world::{Place, Release, World},
+};
+
+pub const AGENT: &str = "/etc/edge-agent/agent.toml";
+/// Power cuts while a head is swapped.
+const CUTS: u32 = 4;
+/// Later and later after the swap began: emulated, it takes about as long as all of them.
+const CUT_STEP: Duration = Duration::from_millis(400);
+/// Of the table in docs/performance.md.
+const IDLE_GOAL_MB: f64 = 15.0;
+
+/// Starts the agent, whose answers come to the test.
+pub fn start(machine: &mut Machine) {
+    machine.ok(&format!(
+        "(edge-agent run --format json --config {AGENT} >/run/port-answers 2>>/run/agent.log & echo $! >/run/agent.pid)"
+    ));
+}
+
+fn of<'a>(release: &'a Release) -> impl Fn(&Line) -> bool + 'a {
+    |line| line.is_answer() && line.release.as_deref() == Some(release.release.as_str())
+}
+
+/// Listed, enrolled and checked as a person would; the first answers are of the first release.
+pub fn enrol(world: &World, machine: &mut Machine) {
+    let listed = machine.ok("edge-agent cameras");
+    for words in ["/dev/video0  vivid", "YUYV", "1280x720", "source = \"/dev/video0\""] {
+        assert!(listed.contains(words), "{words} is not in\n{listed}");
+    }
+    world.encoder_ready(machine);
+    let token = world.token(machine, "plaza-1");
+    let enrolled = machine.ok(&format!("echo {token} | edge-agent enroll"));
+    assert!(enrolled.contains("camera plaza-1") && !enrolled.contains(&token), "{enrolled}");
+    // The encoder is emulated, and has seconds for a frame instead of milliseconds.
+    machine
+        .ok(&format!("printf 'deadline = \"1m\"\\n' | cat - {AGENT} >/run/toml && cat /run/toml >{AGENT}"));
+    let checked = machine.ok(&format!("edge-agent check --config {AGENT}"));
+    assert!(checked.contains("ok   source /dev/video0: a frame of 1280x720 (raw)"), "{checked}");
+    world.dc(machine, &world.publish(&world.releases[0]));
+    start(machine);
+    machine.answer("answer of the first release", of(&world.releases[0]));
+}
+
+/// The next frame is answered by the release that was published.
+fn swap(world: &World, machine: &mut Machine) {
+    world.dc(machine, &world.publish(&world.releases[1]));
+    machine.answer("answer of the second release", of(&world.releases[1]));
+}
+
+/// Ends the agent: whatever happened to it, every frame was answered, or dropped with a reason, once.
+pub fn account(machine: &mut Machine) -> [u64; 3] {
+    machine.ok("kill $(cat /run/agent.pid)");
+    let log = machine.until("cat /run/agent.log", "captured=");
+    let [captured, answered, dropped] = crate::agent::ledger(&log);
+    assert_eq!(captured, answered + dropped, "{log}");
+    // Before its first head came, the box sent frames that nothing was there to answer.
+    let first = machine.seen.iter().filter(|line| line.is_answer()).map(|line| line.seq).min().unwrap();
+    let lines = |machine: &Machine| {
+        let fresh = machine.seen.iter().filter(|line| line.stale != Some(true) && line.seq >= first);
+        let mut seqs: Vec<u64> = fresh.map(|line| line.seq).collect();
+        seqs.sort_unstable();
+        seqs
+    };
+    while (lines(machine).len() as u64) < captured - first {
+        machine.answer("line for every frame", |line| line.stale != Some(true));
+    }
+    assert_eq!(lines(machine), (first..captured).collect::<Vec<_>>(), "every frame has one line");
+    [captured, answered, dropped]
+}
+
+/// The camera is pulled out and put back.
+fn lose_the_camera(machine: &mut Machine) {
+    let driver = "/sys/bus/platform/drivers/vivid";
+    machine.ok(&format!("echo vivid.0 >{driver}/unbind"));
+    machine.until("cat /run/agent.log", "the camera is gone");
+    machine.catch_up();
+    let before = machine.seen.iter().map(|line| line.seq).max().unwrap();
+    machine.ok(&format!("echo vivid.0 >{driver}/bind"));
+    machine.answer("answer from the camera that is back", |line| line.is_answer() && line.seq > before);
+}
+
+/// The agent dies at once, and goes on with what it had.
+fn kill(world: &World, machine: &mut Machine) {
+    start(machine);
+    machine.answer("answer before the kill", of(&world.releases[1]));
+    machine.ok("kill -9 $(cat /run/agent.pid)");
+    start(machine);
+    machine.catch_up();
+    let line = machine.answer("answer after the kill", Line::is_answer);
+    assert_eq!(line.release.as_deref(), Some(world.releases[1].release.as_str()));
+}
+
+/// The power goes while a head is swapped: the box comes back with the old one or the new one, and takes the new one.
+fn cut_power_while_swapping(world: &World, mut machine: Machine) -> Machine {
+    for cut in 0..CUTS {
+        let next = &world.releases[cut as usize % 2];
+        world.begin_to_publish(&mut machine, next);
+        std::thread::sleep(CUT_STEP * cut);
+        machine.cut_power();
+        machine = world.boot();
+        world.encoder_ready(&mut machine);
+        start(&mut machine);
+        let first = machine.answer("answer after the power cut", Line::is_answer);
+        let known =
+            world.releases.iter().any(|release| first.release.as_deref() == Some(release.release.as_str()));
+        assert!(known, "{first:?}");
+        world.dc(&mut machine, &world.publish(next));
+        machine.answer("answer of the release whose swap was cut", of(next));
+    }
+    machine
+}
+
+fn idle_memory(machine: &mut Machine, name: &str) {
+    let status = machine.ok("cat /proc/$(cat /run/agent.pid)/status");
+    let kib: f64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
+        .expect(&status);
+    let mb = kib * 1024.0 / 1e6;
+    goal(
+        &format!("edge-agent {name} resident memory, one head, emulated"),
+        &format!("{IDLE_GOAL_MB}MB"),
+        &format!("{mb:.1}MB"),
+        mb <= IDLE_GOAL_MB,
+    );
+}
+
+fn live(architecture: Architecture, place: Place, clock: Option<&'static str>) {
+    let mut world = World::new(architecture, &format!("{}.disk", architecture.debian()), place);
+    world.hardware.clock = clock;
+    let mut machine = world.first_boot();
+    enrol(&world, &mut machine);
+    swap(&world, &mut machine);
+    idle_memory(&mut machine, architecture.debian());
+    lose_the_camera(&mut machine);
+    let [captured, answered, dropped] = account(&mut machine);
+    println!("{captured} frames captured, {answered} answered, {dropped} dropped with a reason");
+    kill(&world, &mut machine);
+    let mut machine = cut_power_while_swapping(&world, machine);
+    let log = machine.run("cat /run/agent.log").text;
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+#[ignore = "boots virtual machines: make test-boxes"]
+fn an_x86_64_box_lives() {
+    live(Architecture::X86_64, Place::InBox, None);
+}
+
+#[test]
+#[ignore = "boots virtual machines: make test-boxes"]
+fn an_aarch64_box_lives() {
+    live(Architecture::Aarch64, Place::InBox, None);
+}
+
+/// Without a battery for its clock, too: every power-on is in 1970.
+#[test]
+#[ignore = "boots virtual machines: make test-boxes"]
+fn an_armv7_box_lives_in_1970() {
+    live(Architecture::Armv7, Place::Here, Some("1970-01-01T00:00:00"));
+}
