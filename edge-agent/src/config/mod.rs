@@ -6,6 +6,7 @@
 //! ```
 
 mod broker;
+mod mask;
 mod mqtt;
 mod server;
 mod settings;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use shared::metrics::Endpoint;
 
 pub use broker::{Broker, Login, Password, Secret};
+pub use mask::MaskConfig;
 pub use mqtt::{Mqtt, MqttConfig, PASSWORD_VARIABLE};
 pub use server::{ServerAddr, Transport};
 pub use settings::{Format, Invalid, Output, Problem, Settings};
@@ -193,18 +195,6 @@ pub struct Config {
     pub mqtt: MqttConfig,
 }
 
-/// One `[[mask]]`: a rectangle or a polygon.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MaskConfig {
-    /// Left, top, right, bottom, as fractions of the picture.
-    pub rectangle: Option<[f32; 4]>,
-    /// Column and row of each corner, as fractions of the picture.
-    pub polygon: Option<Vec<[f32; 2]>>,
-    /// Blocks of so many pixels; without it the region is grey.
-    pub pixelate: Option<u32>,
-}
-
 /// The `[capture]` table: what is asked of a V4L2 camera.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields, default)]
@@ -248,17 +238,6 @@ pub struct UplinkConfig {
     #[arg(long = "reuse-for", env = "FTH_UPLINK_REUSE_FOR", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     pub reuse_for: Option<Duration>,
-}
-
-impl std::fmt::Display for MaskConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shapes = [
-            self.rectangle.map(|it| format!("rectangle = {it:?}")),
-            self.polygon.as_ref().map(|it| format!("polygon = {it:?}")),
-            self.pixelate.map(|it| format!("pixelate = {it}")),
-        ];
-        f.write_str(&shapes.into_iter().flatten().collect::<Vec<_>>().join(", "))
-    }
 }
 
 impl Config {

@@ -272,7 +272,7 @@ impl Check {
         let mut checked = Vec::with_capacity(masks.len());
         for (number, mask) in (1..).zip(masks) {
             let text = format!("(number {number}) {mask}");
-            match values::mask(mask) {
+            match super::mask::mask(mask) {
                 Ok(mask) => checked.push(mask),
                 Err(wrong) => self.problem("mask", text, wrong),
             }

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use protocol::Encoding;
-use shared::image::{Hide, Mask, MaskError};
 use shared::patches::Policy;
 use shared::tls::Congestion;
 use shared::uplink::Chroma;
 
-use super::{Format, MaskConfig, ServerAddr, Transport};
+use super::{Format, ServerAddr, Transport};
 use crate::capture::Pixels;
 
 /// More would only be memory: a camera's frames are worth their newest.
@@ -31,7 +30,7 @@ const SMALLEST_SIDE: u32 = 16;
 /// What is wrong, and what to do.
 pub(super) type Wrong = (String, &'static str);
 
-fn wrong<T>(problem: impl Into<String>, remedy: &'static str) -> Result<T, Wrong> {
+pub(super) fn wrong<T>(problem: impl Into<String>, remedy: &'static str) -> Result<T, Wrong> {
     Err((problem.into(), remedy))
 }
 
@@ -159,35 +158,6 @@ pub(super) fn reuse_for(time: Duration) -> Result<Duration, Wrong> {
         return wrong("out of range", "use at most 1m, for example 2s; 0s: every frame is sent");
     }
     Ok(time)
-}
-
-/// A region that is wrong is never left out: what it was to hide would be sent.
-pub(super) fn mask(mask: MaskConfig) -> Result<Mask, Wrong> {
-    let hide = mask.pixelate.map_or(Hide::Fill, Hide::Pixelate);
-    let made = match (mask.rectangle, mask.polygon) {
-        (Some(sides), None) => Mask::rectangle(sides, hide),
-        (None, Some(corners)) => Mask::polygon(corners, hide),
-        (Some(_), Some(_)) => {
-            return wrong("is a rectangle and a polygon", "make two [[mask]] of it, one for each");
-        }
-        (None, None) => {
-            return wrong(
-                "is neither a rectangle nor a polygon",
-                "add rectangle = [left, top, right, bottom] or polygon = [[column, row], …]",
-            );
-        }
-    };
-    made.map_err(|error| {
-        let remedy = match &error {
-            MaskError::Outside(_) => "write fractions of the picture, from 0 at the left and the top to 1",
-            MaskError::Reversed => "write left, top, right, bottom",
-            MaskError::Corners(_) => "use 3 to 64",
-            MaskError::Crossing(..) => "name the corners in the order of the outline, each once",
-            MaskError::Empty => "make it larger, or take it out",
-            MaskError::Block(_) => "use 8 to 1024, or leave pixelate out: then the region is grey",
-        };
-        (error.to_string(), remedy)
-    })
 }
 
 pub(super) fn chroma(name: String) -> Result<Chroma, Wrong> {
