@@ -7,7 +7,7 @@ BUILD := cargo build --release --locked -p dc-encoder -p edge-agent -p tests --b
 BENCH := cargo bench --locked -p dc-encoder -p edge-agent -p tests --bench
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages test-boxes bench-archive bench-suggest check-archive test-label-studio
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages test-boxes bench-archive bench-suggest check-archive test-label-studio check-s3
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -135,6 +135,10 @@ test-label-studio: packages-needed ## batches through a real Label Studio (1 GB 
 	cargo build --locked --workspace --bins
 	@$$(VENV=.venv-label-studio PYTHON=$(call quote,$(PYTHON)) sh tests/peers/setup.sh label-studio) \
 		tests/peers/label_studio.py $(CARGO_TARGET_DIR)/debug/dc-encoder
+
+check-s3: packages-needed ## the archive's frames in a bucket, served by moto: every command, outages, kills; PYTHON=one with it; KILLS=20
+	cargo build --locked --workspace --bins
+	@KILLS=$(KILLS) $$(PYTHON=$(call quote,$(PYTHON)) sh tests/peers/setup.sh 'moto[server]') tests/peers/s3.py $(CARGO_TARGET_DIR)/debug/dc-encoder
 
 CHECKED = $(CARGO_TARGET_DIR)/check-tensorboard
 check-tensorboard: packages-needed ## a short pretraining run's event files, read by TensorBoard and its server; PYTHON=one with it, else .venv is made

@@ -3,8 +3,8 @@
 # environment in .venv, or $VENV for those that pin what others need newer (made once; PyTorch is a large download). Prints
 # the interpreter's path.
 set -eu
-# Some packages are imported under other names.
-modules=$(echo numpy "$@" | sed 's/grpcio/grpc/; s/pillow/PIL/; s/label-studio/label_studio/' | tr ' ' ',')
+# Some packages are imported under other names; extras in brackets are no part of any.
+modules=$(echo numpy "$@" | sed 's/grpcio/grpc/; s/pillow/PIL/; s/label-studio/label_studio/; s/\[[a-z0-9]*\]//g' | tr ' ' ',')
 if [ -n "${PYTHON:-}" ]; then
     "$PYTHON" -c "import $modules" >&2 || { echo "$PYTHON lacks one of $modules: pip install numpy $*" >&2; exit 1; }
     echo "$PYTHON"

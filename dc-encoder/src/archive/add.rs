@@ -93,8 +93,18 @@ impl Archive {
     pub fn add(&self, batch: Vec<Incoming>) -> Result<Vec<Added>, ArchiveError> {
         let now = to_micros(Timestamp::now());
         let batch: Vec<Ready> = batch.into_iter().map(|it| Ready::new(it, now)).collect::<Result<_, _>>()?;
+        loop {
+            match self.add_ready(&batch) {
+                Err(ArchiveError::Vanished) => {}
+                added => return added,
+            }
+        }
+    }
+
+    fn add_ready(&self, batch: &[Ready]) -> Result<Vec<Added>, ArchiveError> {
+        let settlements = self.index.settlements()?;
         let (mut files, mut seen) = (Vec::new(), HashSet::new());
-        for Ready { record, digest, jpeg, .. } in &batch {
+        for Ready { record, digest, jpeg, .. } in batch {
             let known = self.same_bytes(&record.camera, digest)?.is_some();
             if !known && seen.insert((record.camera.as_str(), *digest)) {
                 files.push((record.path.clone(), jpeg.clone()));
@@ -105,7 +115,7 @@ impl Archive {
             true => None,
             false => Some(Intent::declare(&self.dir, paths.iter().map(String::as_str))?),
         };
-        let added = self.frames.put(&files).and_then(|()| self.commit(&batch));
+        let added = self.frames.put(&files).and_then(|()| self.commit(batch, &paths, settlements));
         // What the index does not name goes: after a failure, or where another process was faster.
         let lost_race = |added: &Vec<Added>| added.iter().any(|it| matches!(it, Added::Same(_)));
         let settled = match added.as_ref().map_or(true, lost_race) {
@@ -120,13 +130,28 @@ impl Archive {
         settled.map(|()| added)
     }
 
-    fn commit(&self, batch: &[Ready]) -> Result<Vec<Added>, ArchiveError> {
+    /// `stored`: whose files were written, when so many `settlements` had been.
+    fn commit(
+        &self,
+        batch: &[Ready],
+        stored: &[String],
+        settlements: u32,
+    ) -> Result<Vec<Added>, ArchiveError> {
+        let stored: HashSet<&str> = stored.iter().map(String::as_str).collect();
         self.index.write(|tables| {
+            // Somebody removed files since: these may be among them.
+            if !stored.is_empty() && tables.settlements()? != settlements {
+                return Err(ArchiveError::Vanished);
+            }
             let mut added = Vec::with_capacity(batch.len());
             for Ready { record, digest, embedding, .. } in batch {
                 if let Some(id) = tables.same_bytes(&record.camera, digest)? {
                     added.push(Added::Same(id));
                     continue;
+                }
+                // It was there when the files were written, and somebody removed it since.
+                if !stored.contains(record.path.as_str()) {
+                    return Err(ArchiveError::Vanished);
                 }
                 tables.insert(record)?;
                 if let Some(Embedding { space, values }) = embedding {

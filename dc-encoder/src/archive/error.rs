@@ -13,11 +13,18 @@ pub enum ArchiveError {
     #[error("cannot {what} {}: {source}{}", path.display(), remedy(source))]
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
     /// No archive there.
-    #[error("there is no archive in {}: `dc-encoder collect` or `archive add` makes one", .0.display())]
+    #[error("there is no archive in {}: `dc-encoder archive init`, `collect` or `archive add` makes one", .0.display())]
     Missing(PathBuf),
     /// The database failed.
     #[error("the archive's index failed: {0}; check the disk's space and health")]
     Database(String),
+    /// The database is none, or is broken.
+    #[error(
+        "the index {} is damaged ({detail}): put a backup of it back. The frames are whole: `archive add` takes those in \
+         frames/CAMERA into a new archive; labels and embeddings were in the index alone",
+        path.display()
+    )]
+    Damaged { path: PathBuf, detail: String },
     /// A program that does not share the index has it.
     #[error("{} is in use by a program that does not share it; end that one", .0.display())]
     InUse(PathBuf),
@@ -33,11 +40,44 @@ pub enum ArchiveError {
     )]
     Corrupt { what: &'static str, detail: String },
     /// A file holds other bytes than were stored.
-    #[error("{} is not what was stored as {id}: `archive verify` lists all such files", path.display())]
-    Altered { id: FrameId, path: PathBuf },
+    #[error("{place} is not what was stored as {id}: `archive verify` lists all such files")]
+    Altered { id: FrameId, place: String },
+    /// A file is gone.
+    #[error("{place} of frame {id} is not there: `archive verify` lists all such files")]
+    Lost { id: FrameId, place: String },
+    /// The store of the frames does not do it.
+    #[error("cannot {what} {place}: {reason}")]
+    Store { what: &'static str, place: String, reason: String },
+    /// No address of a bucket.
+    #[error(
+        "{0:?} is no bucket: write s3://BUCKET/PREFIX, the bucket in 3 to 63 of a-z, 0-9, `.` and `-`, the prefix in          letters, digits, `.`, `_`, `-` and `/`"
+    )]
+    BucketUrl(String),
+    /// The archive's settings.
+    #[error(transparent)]
+    Settings(#[from] shared::config::ConfigError),
+    /// There is one already.
+    #[error("there is an archive in {} already: its settings are in archive.toml there", .0.display())]
+    Taken(PathBuf),
+    /// The frames are elsewhere, and nobody says where.
+    #[error(
+        "the frames of {} are in a bucket, and archive.toml there does not name it: put it back ([frames], url =          \"s3://BUCKET/PREFIX\")",
+        .0.display()
+    )]
+    NoBucket(PathBuf),
+    /// The frames are here, and the settings say elsewhere.
+    #[error(
+        "the frames of {} lie in that folder, and archive.toml there names a bucket: take [frames] out; \
+         `archive init --frames s3://…` makes another archive that keeps its frames elsewhere",
+        .0.display()
+    )]
+    NotInBucket(PathBuf),
     /// No such frame.
     #[error("frame {0} is not in the archive")]
     UnknownFrame(FrameId),
+    /// Not to be seen outside: the frame is added again.
+    #[error("a frame was removed while its bytes were added again")]
+    Vanished,
     /// No such camera.
     #[error("camera {camera:?} has no frames in the archive; it has {}", list(known))]
     UnknownCamera { camera: String, known: Vec<String> },
@@ -72,7 +112,10 @@ impl ArchiveError {
     }
 
     pub(super) fn database<E: Into<redb::Error>>(error: E) -> Self {
-        Self::Database(error.into().to_string())
+        match error.into() {
+            redb::Error::Io(source) => Self::Database(format!("{source}{}", remedy(&source))),
+            other => Self::Database(other.to_string()),
+        }
     }
 }
 

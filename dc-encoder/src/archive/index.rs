@@ -2,23 +2,39 @@
 //!
 //! Records and labels are JSON, so that a person can read them and a field can be added; keys are what is searched by.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use protocol::SpaceId;
 use redb::{
-    ConcurrencyMode, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
-    TableDefinition, TableError, WriteTransaction,
+    ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::record::{Record, bytes_of_hex};
 use super::{ArchiveError, FrameId, Label};
+use current::{Current, Open};
+
+mod current;
+mod rewrite;
 
 /// Version of the tables below. A change that an older program would misread is a new one.
 const SCHEMA: u32 = 1;
 
-/// `schema`.
+/// The same tables, of an archive whose frames are in a bucket: an older program would look for them in the folder.
+const SCHEMA_OF_BUCKET: u32 = 2;
+
+/// Key of the version.
+const VERSION: &str = "schema";
+
+/// Key that says whether pages hold what was removed.
+const TRACES: &str = "traces";
+
+/// Key of a number that changes whenever files were removed.
+const SETTLEMENTS: &str = "settlements";
+
+/// [`VERSION`], [`TRACES`] and [`SETTLEMENTS`].
 pub(super) const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
 pub(super) const FRAMES: TableDefinition<'_, &[u8; 16], &str> = TableDefinition::new("frames");
 /// By camera and capture time in microseconds since the Unix epoch.
@@ -40,46 +56,54 @@ pub(super) const BATCHES: TableDefinition<'_, &str, &str> = TableDefinition::new
 /// Space, camera, microseconds, frame.
 pub(super) type EmbeddingKey<'a> = (&'a [u8; 32], &'a str, i64, &'a [u8; 16]);
 
-/// Pages kept in memory, in bytes: the upper levels of an index of millions.
-const CACHE_BYTES: usize = 64 << 20;
-
-/// An open index.
+/// An open index. What it is read through changes when another process rewrote the file.
 #[derive(Debug)]
 pub(super) struct Index {
-    database: Database,
+    path: PathBuf,
+    current: Current,
 }
 
 impl Index {
-    pub(super) fn open(path: &Path) -> Result<Self, ArchiveError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES).set_concurrency_mode(ConcurrencyMode::MultiWriter);
-        let database = builder.create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-                ArchiveError::InUse(path.to_owned())
-            }
-            DatabaseError::Storage(redb::StorageError::Io(source)) => ArchiveError::io("open", path)(source),
-            other => ArchiveError::database(other),
-        })?;
-        let index = Self { database };
+    /// Opens the index, or makes one; `remote`: of an archive whose frames are in a bucket.
+    pub(super) fn open(path: &Path, remote: bool) -> Result<Self, ArchiveError> {
+        let index = Self { path: path.to_owned(), current: Current::open(path)? };
+        let want = if remote { SCHEMA_OF_BUCKET } else { SCHEMA };
+        let dir = || path.parent().unwrap_or(path).to_owned();
         match index.schema()? {
-            Some(SCHEMA) => Ok(index),
-            Some(got) => Err(ArchiveError::Newer { path: path.to_owned(), got, known: SCHEMA }),
-            None => index.create().map(|()| index),
+            Some(got) if got == want => Ok(index),
+            Some(SCHEMA_OF_BUCKET) => Err(ArchiveError::NoBucket(dir())),
+            Some(SCHEMA) => Err(ArchiveError::NotInBucket(dir())),
+            Some(got) => Err(ArchiveError::Newer { path: path.to_owned(), got, known: SCHEMA_OF_BUCKET }),
+            None => index.create(want).map(|()| index),
         }
     }
 
     fn schema(&self) -> Result<Option<u32>, ArchiveError> {
+        self.meta(VERSION)
+    }
+
+    /// Whether pages hold what was removed; [`rewrite`](Self::rewrite) ends that.
+    pub(super) fn has_traces(&self) -> Result<bool, ArchiveError> {
+        Ok(self.meta(TRACES)? == Some(1))
+    }
+
+    /// A number that changes whenever files were removed.
+    pub(super) fn settlements(&self) -> Result<u32, ArchiveError> {
+        Ok(self.meta(SETTLEMENTS)?.unwrap_or(0))
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<u32>, ArchiveError> {
         let read = self.read()?;
         let Some(table) = there(read.open_table(META))? else { return Ok(None) };
-        Ok(table.get("schema").map_err(ArchiveError::database)?.map(|version| version.value()))
+        Ok(table.get(key).map_err(ArchiveError::database)?.map(|value| value.value()))
     }
 
     /// All tables, so that readers find them.
-    fn create(&self) -> Result<(), ArchiveError> {
+    fn create(&self, schema: u32) -> Result<(), ArchiveError> {
         self.write(|tables| {
             let transaction = tables.transaction;
             let mut meta = transaction.open_table(META).map_err(ArchiveError::database)?;
-            meta.insert("schema", SCHEMA).map_err(ArchiveError::database)?;
+            meta.insert(VERSION, schema).map_err(ArchiveError::database)?;
             macro_rules! make {
                 ($($table:expr),*) => {
                     $(transaction.open_table($table).map(drop).map_err(ArchiveError::database)?;)*
@@ -91,7 +115,7 @@ impl Index {
     }
 
     pub(super) fn read(&self) -> Result<ReadTransaction, ArchiveError> {
-        self.database.begin_read().map_err(ArchiveError::database)
+        self.current.get()?.database.begin_read().map_err(ArchiveError::database)
     }
 
     /// One transaction: durable when this returns, without a trace if `change` fails.
@@ -99,10 +123,30 @@ impl Index {
         &self,
         change: impl FnOnce(&Tables<'_>) -> Result<T, ArchiveError>,
     ) -> Result<T, ArchiveError> {
-        let transaction = self.database.begin_write().map_err(ArchiveError::database)?;
-        let done = change(&Tables { transaction: &transaction })?;
-        transaction.commit().map_err(ArchiveError::database)?;
-        Ok(done)
+        let (_open, transaction) = self.begin()?;
+        let done = change(&Tables { transaction: &transaction });
+        let done = done.and_then(|done| transaction.commit().map(|()| done).map_err(ArchiveError::database));
+        if matches!(done, Err(ArchiveError::Database(_))) {
+            // After a disk's failure redb refuses everything until it is opened anew; the disk may have room again.
+            self.current.distrust();
+        }
+        done
+    }
+
+    /// The one write transaction there can be, on the file that bears the name.
+    fn begin(&self) -> Result<(Arc<Open>, WriteTransaction), ArchiveError> {
+        loop {
+            let open = self.current.get()?;
+            let transaction = open.database.begin_write().map_err(|error| {
+                self.current.distrust();
+                ArchiveError::database(error)
+            })?;
+            // Whoever held it before may have put another file in this one's place.
+            if self.current.is(&open)? {
+                return Ok((open, transaction));
+            }
+            transaction.abort().map_err(ArchiveError::database)?;
+        }
     }
 
     pub(super) fn record(&self, id: FrameId) -> Result<Option<Record>, ArchiveError> {
@@ -178,6 +222,24 @@ impl Tables<'_> {
         let mut labels = self.transaction.open_table(LABELS).map_err(open)?;
         labels.retain_in(labels_of(&record.id), |_, _| false).map_err(db)?;
         self.count(camera, |(frames, bytes)| (frames.saturating_sub(1), bytes.saturating_sub(record.bytes)))
+    }
+
+    /// See [`Index::settlements`].
+    pub(super) fn settlements(&self) -> Result<u32, ArchiveError> {
+        let meta = self.transaction.open_table(META).map_err(ArchiveError::database)?;
+        Ok(meta.get(SETTLEMENTS).map_err(ArchiveError::database)?.map_or(0, |number| number.value()))
+    }
+
+    pub(super) fn count_settlement(&self) -> Result<(), ArchiveError> {
+        let next = self.settlements()?.wrapping_add(1);
+        let mut meta = self.transaction.open_table(META).map_err(ArchiveError::database)?;
+        meta.insert(SETTLEMENTS, next).map(drop).map_err(ArchiveError::database)
+    }
+
+    /// Notes that pages hold what was removed.
+    pub(super) fn leave_traces(&self) -> Result<(), ArchiveError> {
+        let mut meta = self.transaction.open_table(META).map_err(ArchiveError::database)?;
+        meta.insert(TRACES, 1).map(drop).map_err(ArchiveError::database)
     }
 
     fn count(&self, camera: &str, change: impl FnOnce((u64, u64)) -> (u64, u64)) -> Result<(), ArchiveError> {

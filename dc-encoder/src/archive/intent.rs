@@ -56,7 +56,13 @@ impl Archive {
         for entry in std::fs::read_dir(&folder).map_err(&failed)? {
             let path = entry.map_err(&failed)?.path();
             match path.extension().and_then(|it| it.to_str()) {
-                Some("intent") => self.settle_abandoned(&path)?,
+                Some("intent") => match self.settle_abandoned(&path) {
+                    // What needs no frame works while their store does not answer; the intent is for the next one.
+                    Err(error @ ArchiveError::Store { .. }) => {
+                        tracing::warn!(%error, "what a process left half done is settled another time");
+                    }
+                    done => done?,
+                },
                 Some("new") => sweep(&path),
                 _ => {}
             }
@@ -83,18 +89,20 @@ impl Archive {
         }
     }
 
-    /// Removes the files of those frames that the index does not name.
+    /// Removes the files of those frames that the index does not name. Nobody can name one meanwhile, and whoever wrote such
+    /// a file and is about to name it sees that something was removed: see [`Self::add`].
     pub(super) fn settle<'a>(&self, paths: impl Iterator<Item = &'a str>) -> Result<(), ArchiveError> {
-        for path in paths {
-            let named = match frames::id_in(path) {
-                Some(id) => self.index.record(id)?.is_some_and(|record| record.path == path),
-                None => continue,
-            };
-            if !named {
-                self.frames.delete(path)?;
+        self.index.write(|tables| {
+            let mut unnamed = Vec::new();
+            for path in paths {
+                let Some(id) = frames::id_in(path) else { continue };
+                if tables.record(id)?.is_none_or(|record| record.path != path) {
+                    unnamed.push(path);
+                }
             }
-        }
-        Ok(())
+            self.frames.delete(&unnamed)?;
+            if unnamed.is_empty() { Ok(()) } else { tables.count_settlement() }
+        })
     }
 }
 

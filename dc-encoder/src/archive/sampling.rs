@@ -42,6 +42,11 @@ pub struct CameraSampling {
     pub one_in: Option<u64>,
     /// See [`Sampling::zone`].
     pub zone: Option<String>,
+    /// See [`Sampling::keep_for`].
+    #[serde(with = "humantime_serde")]
+    pub keep_for: Option<Duration>,
+    /// See [`Sampling::keep_bytes`].
+    pub keep_bytes: Option<ByteSize>,
     /// Keep nothing of it.
     pub off: bool,
 }
@@ -91,8 +96,12 @@ impl Sampling {
         own.or(self.zone.as_deref()).and_then(|text| text.parse().ok()).unwrap_or_else(Zone::utc)
     }
 
-    pub(super) fn keep(&self) -> Keep {
-        Keep { age: self.keep_for, bytes: self.keep_bytes.map(|it| it.as_u64()) }
+    /// What a camera may keep: its own limits, and everyone's where it has none.
+    pub(super) fn keep(&self, camera: &str) -> Keep {
+        let own = self.cameras.get(camera);
+        let bytes = own.and_then(|it| it.keep_bytes).or(self.keep_bytes);
+        let age = own.and_then(|it| it.keep_for).or(self.keep_for);
+        Keep { age, bytes: bytes.map(|it| it.as_u64()) }
     }
 
     pub(super) fn policy(&self, camera: &str) -> Policy {
@@ -166,6 +175,22 @@ mod tests {
             ("+01:00".into(), "UTC".into())
         );
         assert_eq!(Sampling::default().policy("x"), Policy::Every(EVERY));
+    }
+
+    #[test]
+    fn a_camera_keeps_as_long_as_it_may() {
+        let sampling = sampling(
+            "dir = 'a'\nkeep_for = '30days'\nkeep_bytes = '2GB'\n[cameras.gate]\nkeep_for = '1h'\nkeep_bytes = '1kB'",
+        );
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        assert_eq!(sampling.keep("plaza"), Keep { age: hours(720), bytes: Some(2_000_000_000) });
+        assert_eq!(sampling.keep("gate"), Keep { age: hours(1), bytes: Some(1000) });
+        let settings = Keep { age: hours(2), bytes: None };
+        assert_eq!(sampling.keep("gate").stricter(settings), Keep { age: hours(1), bytes: Some(1000) });
+        assert_eq!(
+            settings.stricter(sampling.keep("plaza")),
+            Keep { age: hours(2), bytes: Some(2_000_000_000) }
+        );
     }
 
     #[test]

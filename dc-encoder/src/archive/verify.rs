@@ -75,9 +75,9 @@ impl Archive {
         }
         for record in &records {
             let fault = if quick {
-                self.verify_length(record, files.get(&record.path).copied())
+                self.verify_length(record, files.get(&record.path).copied())?
             } else {
-                self.verify_bytes(record)
+                self.verify_bytes(record)?
             };
             // It may have been removed since it was read.
             let fault = fault.filter(|_| !under_way.contains(&record.path));
@@ -90,22 +90,30 @@ impl Archive {
         Ok(report)
     }
 
-    fn verify_length(&self, record: &Record, found: Option<u64>) -> Option<Fault> {
-        match found.or_else(|| std::fs::metadata(self.path_of(record)).ok().map(|it| it.len())) {
+    fn verify_length(&self, record: &Record, found: Option<u64>) -> Result<Option<Fault>, ArchiveError> {
+        let found = match found {
+            None => self.frames.length(&record.path)?,
+            found => found,
+        };
+        Ok(match found {
             None => Some(Fault::Lost(record.id, record.path.clone())),
             Some(len) if len != record.bytes => Some(Fault::Altered(record.id, record.path.clone())),
             Some(_) => None,
-        }
+        })
     }
 
-    fn verify_bytes(&self, record: &Record) -> Option<Fault> {
-        match self.frames.get(&record.path) {
-            Err(_) => Some(Fault::Lost(record.id, record.path.clone())),
-            Ok(bytes) if sha256(&bytes) != record.sha256 => {
+    fn verify_bytes(&self, record: &Record) -> Result<Option<Fault>, ArchiveError> {
+        let lost = || Some(Fault::Lost(record.id, record.path.clone()));
+        Ok(match self.frames.get(&record.path) {
+            Ok(None) => lost(),
+            // A store that does not answer says nothing about its frames; a file that cannot be read is lost.
+            Err(error) if self.frames.is_remote() => return Err(error),
+            Err(_) => lost(),
+            Ok(Some(bytes)) if sha256(&bytes) != record.sha256 => {
                 Some(Fault::Altered(record.id, record.path.clone()))
             }
-            Ok(_) => None,
-        }
+            Ok(Some(_)) => None,
+        })
     }
 
     /// Reads all of the index, at one moment.
@@ -175,8 +183,7 @@ impl Archive {
             if frames::id_in(&path).is_none() {
                 continue; // not ours
             }
-            let file = self.dir.join(&path);
-            std::fs::remove_file(&file).map_err(ArchiveError::io("delete", &file))?;
+            self.frames.delete(&[&path])?;
             swept.push(path);
         }
         Ok(swept)

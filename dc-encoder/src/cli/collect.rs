@@ -11,13 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::archive::{At, KeepArgs, parse_time};
 use crate::archive::{Archive, Embedder, Zone};
 use crate::backend::ChoiceArgs;
-use crate::collect::{self, Config, From, Page, Rate, Schedule, Summary};
+use crate::collect::{self, Config, From, Page, Rate, Schedule};
 
 /// Arguments of `dc-encoder collect`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     dc-encoder collect http://127.0.0.1:8000/live.m3u8 --camera plaza-1 --rate 1/10s --model model\n  \
-    dc-encoder collect rtsp://user:password@192.0.2.7/cam --camera gate --rate 1/1min --schedule 06:00-20:00 \
+    dc-encoder collect rtsp://user:password@192.0.2.7/cam --camera gate --rate 1/1min --during 06:00-20:00 \
     --zone Europe/Zurich --keep-days 30 --keep-bytes 20GB\n  \
     dc-encoder collect https://www.youtube.com/watch?v=ID --camera plaza-2 --rate 1/30s\n\n\
     An address with a password is better given as FTH_SOURCE than as an argument, which every user of the machine can \
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     zone: Zone,
     /// When: always, or times of day at the camera such as 06:00-09:00,16:00-19:30
-    #[arg(long, value_name = "TIMES", default_value = "always")]
+    #[arg(long, visible_alias = "during", value_name = "TIMES", default_value = "always")]
     schedule: Schedule,
     /// When a video file begins [default: what its name says, or its modification time]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -109,12 +109,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let stop = Stop::new();
     stop_on_signals(&stop)?;
     let summary = collect::run(&config, &archive, embedder.as_mut(), &stop)?;
-    let Summary { kept, same, alike, unreadable, removed } = summary;
     println!(
-        "{}: {kept} frames kept in {}, {same} were there, {alike} looked like the last one, {unreadable} unreadable, \
-         {removed} removed",
+        "{}: {} frames kept in {}, {}",
         config.camera,
-        args.at.archive.display()
+        summary.kept,
+        args.at.archive.display(),
+        summary.rest()
     );
     Ok(())
 }

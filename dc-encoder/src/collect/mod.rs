@@ -5,9 +5,12 @@
 //!  page (yt-dlp) ─► source (ffmpeg) ─► Shot ═ 8 ═► JPEG ─► embedding ─► novelty ─► archive.add ─► retention
 //!       ▲ gone: growing waits, resolved anew ┘ (full: the source waits)
 //! ```
-//! A stream that stalls or ends is opened again; one that never gave a frame is an error, with ffmpeg's own words.
+//! A stream that stalls or ends is opened again; one that never gave a frame is an error, with ffmpeg's own words. Frames
+//! wait while a bucket does not answer, up to [`HELD`] of them; a disk that cannot be written ends it. What it does is
+//! said once a minute: a stream that repeats itself is no silence.
 
 mod page;
+mod progress;
 mod rate;
 mod schedule;
 mod source;
@@ -18,13 +21,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use shared::capture::{CaptureError, Image, Shot, SourceUri, Stop};
+use shared::capture::{Backoff, CaptureError, Image, Shot, SourceUri, Stop};
 use shared::image::{Chroma, jpeg};
 
 use crate::archive::{Added, Archive, ArchiveError, Embedder, Incoming, Keep, Novelty, Zone};
 use crate::backend::BackendError;
 
 pub use page::{Page, PageError};
+use progress::Progress;
+pub use progress::Summary;
 pub use rate::{ParseRateError, Rate};
 pub use schedule::{ParseScheduleError, Schedule};
 pub use source::Clock;
@@ -37,6 +42,9 @@ const BATCH: usize = 32;
 
 /// The oldest frame of a batch waits no longer for company.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Frames that wait for a bucket that does not answer; of 100 kB each 25 MB. The oldest of more are given up.
+const HELD: usize = 256;
 
 /// Between two looks at what is too old or too much.
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
@@ -111,24 +119,17 @@ pub enum CollectError {
         /// Bytes too many.
         beyond: u64,
     },
+    /// The frames' store does not answer.
+    #[error("{held} frames were not stored, because {place} does not take them: the lines above say why")]
+    Refused {
+        /// Frames that are lost with this program's end.
+        held: usize,
+        /// Where they were to go.
+        place: String,
+    },
     /// The system gives no thread.
     #[error("cannot start the capture thread: {0}")]
     Thread(std::io::Error),
-}
-
-/// What was collected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Frames in the archive now that were not there.
-    pub kept: u64,
-    /// Frames with bytes that were there already.
-    pub same: u64,
-    /// Frames that looked like the last one.
-    pub alike: u64,
-    /// Frames that could not be read.
-    pub unreadable: u64,
-    /// Frames removed because they were too old or too much.
-    pub removed: u64,
 }
 
 /// Collects until the source ends, the time or number of frames is reached, or `stop` is raised.
@@ -153,7 +154,11 @@ pub fn run(
         novelty: Novelty::new(config.novelty),
         batch: Vec::new(),
         since: None,
+        held: Vec::new(),
+        refusals: 0,
+        again: None,
         retained: Instant::now(),
+        progress: Progress::new(Instant::now()),
         summary: Summary::default(),
     };
     let kept = keeper.take_all(&shots, until, stop);
@@ -182,7 +187,14 @@ struct Keeper<'a> {
     batch: Vec<Incoming>,
     /// When the batch's first frame came.
     since: Option<Instant>,
+    /// Frames that are only to be stored.
+    held: Vec<Incoming>,
+    /// How often in a row their store did not take them.
+    refusals: u32,
+    /// When it is asked again.
+    again: Option<Instant>,
     retained: Instant,
+    progress: Progress,
     summary: Summary,
 }
 
@@ -195,8 +207,15 @@ impl Keeper<'_> {
     ) -> Result<(), CollectError> {
         let mut clock = Clock::new(self.config);
         self.retain()?;
-        while !self.is_done(until, stop) {
-            match self.next(shots, until) {
+        loop {
+            if self.is_done(until, stop) {
+                // What waits may be there already, and then it was not enough.
+                self.flush()?;
+                if self.is_over(until, stop) || self.held.is_empty() && self.is_done(until, stop) {
+                    break;
+                }
+            }
+            match self.next(shots, until, stop) {
                 Next::Shot(shot) => self.take(shot, &mut clock),
                 Next::Nothing => {}
                 Next::Over => break,
@@ -204,21 +223,39 @@ impl Keeper<'_> {
             if self.is_due() {
                 self.flush()?;
             }
+            if self.again.is_some_and(|again| Instant::now() >= again) {
+                self.store()?;
+            }
+            if let Some(line) = self.progress.line(&self.summary, self.held.len(), Instant::now()) {
+                tracing::info!(camera = self.config.camera, "{line}");
+            }
             if self.retained.elapsed() >= RETENTION_EVERY {
                 self.retain()?;
             }
         }
         self.flush()?;
+        if !self.held.is_empty() {
+            self.last_try()?;
+        }
         self.retain()
     }
 
     fn is_done(&self, until: Option<Instant>, stop: &Stop) -> bool {
-        let enough =
-            self.config.frames.is_some_and(|frames| self.summary.kept + self.batch.len() as u64 >= frames);
-        enough || stop.is_stopped() || until.is_some_and(|until| Instant::now() >= until)
+        let waiting = (self.batch.len() + self.held.len()) as u64;
+        let enough = self.config.frames.is_some_and(|frames| self.summary.kept + waiting >= frames);
+        enough || self.is_over(until, stop)
     }
 
-    fn next(&self, shots: &Receiver<Shot>, until: Option<Instant>) -> Next {
+    fn is_over(&self, until: Option<Instant>, stop: &Stop) -> bool {
+        stop.is_stopped() || until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    fn next(&self, shots: &Receiver<Shot>, until: Option<Instant>, stop: &Stop) -> Next {
+        if self.is_done(until, stop) {
+            // There are enough, and they are only to be stored.
+            stop.sleep(shared::capture::STOP_POLL);
+            return Next::Nothing;
+        }
         let now = Instant::now();
         let linger = self.since.map_or(LINGER, |since| LINGER.saturating_sub(since.elapsed()));
         let left = until.map_or(LINGER, |until| until.saturating_duration_since(now));
@@ -274,24 +311,63 @@ impl Keeper<'_> {
         let novelty = &mut self.novelty;
         batch.retain(|it| it.embedding.as_ref().is_none_or(|embedding| novelty.is_new(&embedding.values)));
         self.summary.alike += (before - batch.len()) as u64;
-        for added in self.archive.add(batch)? {
-            match added {
-                Added::New(_) => self.summary.kept += 1,
-                Added::Same(_) => self.summary.same += 1,
+        self.held.extend(batch);
+        if self.again.is_none() { self.store() } else { Ok(()) }
+    }
+
+    /// Stores what is held. A bucket that does not take it is asked again later; a disk that does not ends it all.
+    fn store(&mut self) -> Result<(), CollectError> {
+        match self.archive.add(self.held.clone()) {
+            Ok(added) => {
+                for added in added {
+                    match added {
+                        Added::New(_) => self.summary.kept += 1,
+                        Added::Same(_) => self.summary.same += 1,
+                    }
+                }
+                self.held.clear();
+                if self.refusals > 0 {
+                    tracing::info!("frames are taken again");
+                }
+                (self.refusals, self.again) = (0, None);
+                Ok(())
             }
+            Err(error @ ArchiveError::Store { .. }) => {
+                self.refusals += 1;
+                let wait = Backoff::default().wait(self.refusals, rand::random());
+                let given_up = self.held.len().saturating_sub(HELD);
+                self.held.drain(..given_up);
+                self.summary.refused += given_up as u64;
+                tracing::warn!(%error, waiting = self.held.len(), given_up, ?wait, "frames wait");
+                self.again = Some(Instant::now() + wait);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
-        let Summary { kept, same, alike, .. } = self.summary;
-        tracing::debug!(kept, same, alike, "collected");
-        Ok(())
+    }
+
+    /// At the end there is nobody left to wait.
+    fn last_try(&mut self) -> Result<(), CollectError> {
+        self.store()?;
+        match self.held.len() {
+            0 => Ok(()),
+            held => Err(CollectError::Refused { held, place: self.archive.frames_at() }),
+        }
     }
 
     fn retain(&mut self) -> Result<(), CollectError> {
         self.retained = Instant::now();
         let Config { camera, keep, .. } = self.config;
-        if *keep == Keep::default() {
+        if self.archive.keep(camera, *keep) == Keep::default() {
             return Ok(());
         }
-        let removed = self.archive.retain_if_known(camera, *keep, Timestamp::now())?;
+        let removed = match self.archive.retain_if_known(camera, *keep, Timestamp::now()) {
+            Err(error @ ArchiveError::Store { .. }) => {
+                tracing::warn!(%error, "what is too old or too much is removed another time");
+                return Ok(());
+            }
+            removed => removed?,
+        };
         self.summary.removed += removed.frames as u64;
         match removed.beyond {
             0 => Ok(()),

@@ -29,14 +29,16 @@ pub(super) struct Capture {
 impl Capture {
     /// Hands shots over until the source ends, nobody takes them any more, or `stop` is raised.
     pub(super) fn run(self, shots: &SyncSender<Shot>) -> Result<(), CollectError> {
-        let (mut delivered, mut failures) = (false, 0);
+        let (mut delivered, mut failures) = (0_u64, 0);
         while !self.wait_for_opening() {
+            let before = delivered;
             match self.capture(shots, &mut delivered) {
                 Ok(over) if over => break,
                 Ok(_) => failures = 0,
-                Err(error) if !delivered => return Err(error),
+                Err(error) if delivered == 0 => return Err(error),
                 Err(error) => {
-                    failures += 1;
+                    // Who gave frames since then did not fail in a row.
+                    failures = if delivered > before { 1 } else { failures + 1 };
                     let wait = Backoff::default().wait(failures, rand::random());
                     tracing::warn!(%error, ?wait, "the source is gone, opening it anew after the wait");
                     self.stop.sleep(wait);
@@ -58,7 +60,7 @@ impl Capture {
     }
 
     /// Whether it is over for good; `false` when the schedule closed.
-    fn capture(&self, shots: &SyncSender<Shot>, delivered: &mut bool) -> Result<bool, CollectError> {
+    fn capture(&self, shots: &SyncSender<Shot>, delivered: &mut u64) -> Result<bool, CollectError> {
         let Config { from, rate, ffmpeg, stall, schedule, zone, .. } = &self.config;
         let uri = match from {
             From::Source(uri) => uri.clone(),
@@ -70,6 +72,8 @@ impl Capture {
             fps: (!pictures).then(|| rate.per_second()),
             ffmpeg: ffmpeg.clone(),
             stall: *stall,
+            // Connecting and finding a key frame takes longer.
+            connect: *stall * 2,
             attempts: Some(ATTEMPTS),
             ..Options::default()
         };
@@ -77,7 +81,7 @@ impl Capture {
         tracing::info!(source = source.describe(), "collecting");
         while schedule.closed_for(Timestamp::now(), zone).is_zero() || uri.is_finite() {
             let Some(shot) = source.next(&self.stop)? else { return Ok(true) };
-            *delivered = true;
+            *delivered += 1;
             if shots.send(shot).is_err() {
                 return Ok(true);
             }

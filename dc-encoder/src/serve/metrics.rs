@@ -286,6 +286,9 @@ fn page(context: &Context, endpoint: &Endpoint, limits: &Limits) -> String {
     context.metrics.write(&mut page);
     context.pipeline.write(&mut page);
     write_ledger(&context.ledger, &mut page);
+    if let Some(tap) = &context.archive {
+        tap.write(&mut page);
+    }
     let in_flight = limits.max_in_flight_together.saturating_sub(context.in_flight.available_permits());
     page.gauge(
         "fth_encoder_frames_in_flight",

@@ -19,7 +19,7 @@ use tokio::time::timeout_at;
 use super::frame::{Ending, Shared};
 use super::reply::{dropped, reply};
 use super::{Context, unix_us};
-use crate::archive::{Embedding, Incoming, Tap};
+use crate::archive::{Embedding, Incoming, Skipped, Tap};
 use crate::backend::Encoded;
 use crate::batch::{Frame, Outcome, Rejection, Ticket};
 
@@ -107,18 +107,28 @@ impl Received {
         let context = shared.context();
         let sample = self.sample(shared);
         let outcome = settle(context.pipeline.submit(self.frame), self.deadline, context).await;
-        if let (Some(jpeg), Outcome::Encoded { encoded, .. }, Some(tap)) =
-            (sample, &outcome, &context.archive)
-        {
-            keep(tap, shared.name(), (&self.header, jpeg, encoded), context);
+        if let (Some(jpeg), Some(tap)) = (sample, &context.archive) {
+            match &outcome {
+                Outcome::Encoded { encoded, .. } => {
+                    keep(tap, shared.name(), (&self.header, jpeg, encoded), context);
+                }
+                _ => tap.skip(Skipped::Unanswered),
+            }
         }
         reply(&self.header, self.received, outcome, shared)
     }
 
     /// A copy of a whole frame that the archive wants.
     fn sample(&self, shared: &Shared) -> Option<Bytes> {
-        let wanted = shared.context().archive.as_ref()?.wants(shared.name(), Instant::now());
-        (wanted && self.frame.patches.is_none()).then(|| Bytes::copy_from_slice(&self.frame.jpeg))
+        let tap = shared.context().archive.as_ref()?;
+        if !tap.wants(shared.name(), Instant::now()) {
+            return None;
+        }
+        if self.frame.patches.is_some() {
+            tap.skip(Skipped::Patches);
+            return None;
+        }
+        Some(Bytes::copy_from_slice(&self.frame.jpeg))
     }
 
     /// It came after the server began to drain.
@@ -137,7 +147,9 @@ fn keep(
     (header, jpeg, encoded): (&FrameHeader, Bytes, &Encoded),
     context: &Context,
 ) {
-    let Ok(captured_at) = Timestamp::from_microsecond(header.captured_at_us) else { return };
+    let Ok(captured_at) = Timestamp::from_microsecond(header.captured_at_us) else {
+        return tap.skip(Skipped::Failed); // no clock shows that time
+    };
     let embedding = Embedding { space: context.welcome.space, values: encoded.embedding.clone() };
     tap.offer(camera, Instant::now(), |sampling| Incoming {
         camera: camera.to_owned(),

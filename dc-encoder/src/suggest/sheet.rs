@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use shared::image::{Limits, LoadError, Rgb, fit_within, load, resize};
+use shared::image::{JpegError, Limits, Rgb, fit_within, jpeg, resize};
 
 use crate::evaluate::font::{self, Place};
 use crate::evaluate::sheet::{paste, png};
@@ -22,8 +22,8 @@ const SCALE: u32 = 2;
 /// A frame on the sheet.
 #[derive(Debug, Clone)]
 pub struct Tile {
-    /// Its file.
-    pub frame: PathBuf,
+    /// Its JPEG.
+    pub frame: Vec<u8>,
     /// Two lines under it, in capitals, digits and `.:-%`.
     pub caption: [String; 2],
 }
@@ -32,8 +32,8 @@ pub struct Tile {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say what the fields are
 pub enum SheetError {
-    #[error(transparent)]
-    Load(#[from] LoadError),
+    #[error("a frame cannot be drawn: {0}")]
+    Frame(#[from] JpegError),
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: std::io::Error },
 }
@@ -47,7 +47,7 @@ pub fn write(path: &Path, tiles: &[Tile]) -> Result<(), SheetError> {
     let rows = (tiles.len() as u32).div_ceil(COLUMNS).max(1);
     let mut sheet = Rgb::filled(COLUMNS * step_x + MARGIN, rows * step_y + MARGIN, [24; 3]);
     for (index, tile) in (0..).zip(tiles) {
-        let image = load(&tile.frame, &Limits::default())?;
+        let image = jpeg::decode(&tile.frame, &Limits::default())?;
         let (width, height) = fit_within(image.width, image.height, TILE.0, TILE.1);
         let (x, y) = (MARGIN + index % COLUMNS * step_x, MARGIN + index / COLUMNS * step_y);
         paste(&mut sheet, &resize(&image, width, height), x, y);

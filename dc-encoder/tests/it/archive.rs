@@ -258,7 +258,7 @@ fn an_archive_of_a_newer_program_is_left_alone() {
     write.commit().unwrap();
     drop(database);
     let error = Archive::open(&world.dir.path().join("archive")).unwrap_err().to_string();
-    assert!(error.contains("has schema 9, this program knows up to 1: update dc-encoder"), "{error}");
+    assert!(error.contains("has schema 9, this program knows up to 2: update dc-encoder"), "{error}");
 }
 
 #[test]

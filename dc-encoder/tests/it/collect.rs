@@ -1,7 +1,12 @@
 //! Frames of files and streams come into the archive, once, with their times.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dc_encoder::archive::{Archive, Found, Query};
 use dc_encoder::model::file::{self, Precision};
@@ -145,4 +150,120 @@ fn a_page_is_resolved_by_yt_dlp() {
         error.contains("yt-dlp finds no video at https://youtu.be/x: ERROR: [youtube] x: Video unavailable"),
         "{error}"
     );
+}
+
+/// A server on loopback that writes what `serve` writes to each connection, of which there is a number.
+fn stream_server(
+    serve: impl Fn(usize, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    // Ends with the test's process, as its listener does.
+    std::thread::spawn(move || {
+        for (number, connection) in listener.incoming().enumerate() {
+            let (mut connection, serve) = (connection.unwrap(), Arc::clone(&serve));
+            std::thread::spawn(move || {
+                let mut asked = BufReader::new(connection.try_clone().unwrap());
+                let mut line = String::new();
+                while asked.read_line(&mut line).is_ok_and(|read| read > 2) {
+                    line.clear();
+                }
+                let _ = serve(number, &mut connection);
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn a_stream_that_stalls_is_opened_again_and_each_frame_counts_once() {
+    let world = World::new();
+    let shown = Arc::new(AtomicUsize::new(0));
+    // Ten pictures and then nothing, at each connection; the first one is the last one's again.
+    let server = stream_server(move |_, to| {
+        to.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")?;
+        for i in 0..10 {
+            let number = shown.fetch_add(usize::from(i > 0), Ordering::SeqCst) + usize::from(i > 0);
+            let frame = super::archive::picture(number as u32);
+            let head =
+                format!("--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n", frame.len());
+            to.write_all(&[head.as_bytes(), &frame, b"\r\n"].concat())?;
+            std::thread::sleep(Duration::from_millis(100)); // ten a second, as a camera
+        }
+        to.write_all(b"--frame\r\n")?;
+        std::thread::sleep(Duration::from_secs(600)); // a stall
+        Ok(())
+    });
+    let output = Command::new(env!("CARGO_BIN_EXE_dc-encoder"))
+        .args(["collect", &format!("{server}/video.mjpg"), "--camera", "plaza-1", "--archive"])
+        .arg(world.path("archive"))
+        .args(["--rate", "10", "--stall", "1s", "--frames", "14"])
+        .output()
+        .unwrap();
+    let (said, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{log}");
+    assert!(said.contains("frames kept in"), "{said}");
+    assert!(world.found().len() >= 14, "{}", world.found().len());
+    assert!(log.contains("no frame for 1.1s"), "{log}");
+    assert!(log.contains("the stream is gone, trying again after the wait"), "{log}");
+    assert!(log.contains("frames come"), "{log}");
+}
+
+#[test]
+fn what_never_gives_a_frame_is_given_up_with_its_words() {
+    let world = World::new();
+    let page = stream_server(|_, to| {
+        let body = "<html><body>a page</body></html>";
+        write!(
+            to,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    });
+    let silent = stream_server(|_, _| {
+        std::thread::sleep(Duration::from_secs(600));
+        Ok(())
+    });
+    for (url, want) in [
+        (format!("{page}/live.m3u8"), "failed 3 times in a row, the last time because"),
+        (format!("{page}/video.mjpg"), "failed 3 times in a row, the last time because"),
+        (format!("{silent}/live.m3u8"), "no first frame for"),
+    ] {
+        let error = world.collect(&[&url, "--stall", "400ms"]).unwrap_err();
+        assert!(error.contains(&url) && error.contains(want), "{url}: {error}");
+    }
+    assert!(!world.path("archive/frames/plaza-1").exists());
+}
+
+#[test]
+fn a_schedule_may_be_said_as_what_it_is() {
+    let world = World::new();
+    let clip = world.path("clip.mp4");
+    video(&clip);
+    // A video's own time is not the clock's: it is taken whenever, once the schedule opens.
+    let error = world.collect(&[clip.to_str().unwrap(), "--during", "7-19"]).unwrap_err();
+    assert!(error.contains("`7-19` is no schedule"), "{error}");
+    let said = world.collect(&[clip.to_str().unwrap(), "--during", "00:00-24:00", "--rate", "1"]).unwrap();
+    assert!(said.starts_with("plaza-1: 4 frames kept in "), "{said}");
+}
+
+#[test]
+fn a_camera_keeps_no_more_bytes_than_it_may() {
+    let (measured, world) = (World::new(), World::new());
+    let clip = world.path("clip.mp4");
+    video(&clip);
+    let args = [clip.to_str().unwrap(), "--rate", "5", "--start", "2026-06-01T12:00:00Z"];
+    measured.collect(&args).unwrap();
+    let all = measured.found();
+    let bytes: u64 = all.iter().map(|it| it.record.bytes).sum();
+    assert_eq!(all.len(), 20);
+    let limit = (bytes / 3).to_string();
+    let said = world.collect(&[&args[..], &["--keep-bytes", &limit]].concat()).unwrap();
+    let left = world.found();
+    assert!(said.starts_with("plaza-1: 20 frames kept in "), "{said}");
+    assert!(said.contains(&format!("{} removed", 20 - left.len())), "{said}");
+    assert!((4..=7).contains(&left.len()), "{}", left.len());
+    assert!(left.iter().map(|it| it.record.bytes).sum::<u64>() <= bytes / 3);
+    assert_eq!(left.last().unwrap().record.id, all[19].record.id, "the newest stay");
 }

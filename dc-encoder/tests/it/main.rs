@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod archive;
+mod archive_disk;
 mod archive_kill;
+mod archive_privacy;
 mod calibrate;
 mod collect;
 mod commands;

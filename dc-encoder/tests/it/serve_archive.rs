@@ -1,7 +1,10 @@
 //! Samples of live agents' frames reach the archive with their embeddings, and no frame waits for them.
 
+use std::net::SocketAddr;
+
 use dc_encoder::archive::{Archive, Query, Sampling};
 use dc_encoder::serve::ServeError;
+use fixtures::prometheus::Page;
 use protocol::FrameReplyMsg;
 use tempfile::TempDir;
 
@@ -44,6 +47,80 @@ async fn one_in_so_many_frames_is_kept_as_it_was_answered() {
     let embedded = archive.embeddings("gate", None).unwrap();
     assert_eq!(embedded.ids.len(), 3, "each with its embedding");
     assert_eq!(archive.verify(false).unwrap().faults, []);
+}
+
+/// Scrapes until the archive's thread has kept or refused so many.
+async fn settled(metrics: SocketAddr, outcome: &str, value: f64) -> Page {
+    soon(async {
+        loop {
+            let page = tokio::task::spawn_blocking(move || Page::scrape(metrics)).await.unwrap();
+            if page.get("fth_encoder_archive_frames_total", &[("outcome", outcome)]) == value {
+                return page;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_frame_is_counted_once_by_whether_it_is_kept_and_why_not() {
+    let dir = TempDir::new().unwrap();
+    let archive = sampling("one_in = 2\n[cameras.dressing-room]\noff = true", &dir);
+    let world = World::start(Fake::new(), |config| {
+        (config.archive, config.metrics) = (archive, "0".parse().ok());
+    });
+    let metrics = world.server.metrics().unwrap();
+    let mut bytes = 0;
+    // Kept: the first and every second one after it; the last of those has the first one's bytes.
+    for (camera, serial, levels) in
+        [("gate", 10, [10, 20, 30, 40, 10]), ("dressing-room", 11, [1, 2, 3, 4, 5])]
+    {
+        let mut agent = world.agent(camera, serial).await;
+        for level in levels {
+            let reply = agent.grey(level).await.reply().await;
+            assert!(matches!(reply, FrameReplyMsg::Answer(_)), "{reply:?}");
+        }
+        let header = agent.header(b"no picture");
+        agent.send(&header, b"no picture").await.reply().await;
+    }
+    for level in [10, 30] {
+        bytes += grey(level).len();
+    }
+    settled(metrics, "same", 1.0).await;
+    let page = settled(metrics, "kept", 2.0).await;
+    let frames = |outcome| page.get("fth_encoder_archive_frames_total", &[("outcome", outcome)]);
+    let seen = ["not_due", "off", "unanswered", "patches", "queue_full", "failed"].map(frames);
+    assert_eq!(seen, [3.0, 6.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(page.sum("fth_encoder_archive_frames_total"), 12.0);
+    assert_eq!(page.get("fth_encoder_archive_bytes_total", &[]), bytes as f64);
+    assert_eq!(page.get("fth_encoder_archive_removed_total", &[]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_that_cannot_be_stored_are_counted_and_frames_are_answered_all_the_same() {
+    let dir = TempDir::new().unwrap();
+    let archive = sampling("one_in = 1", &dir);
+    let world = World::start(Fake::new(), |config| {
+        (config.archive, config.metrics) = (archive, "0".parse().ok());
+    });
+    let metrics = world.server.metrics().unwrap();
+    let mut agent = world.agent("gate", 10).await;
+    // A file where the camera's folder should be, which not even root can write into.
+    let in_the_way = dir.path().join("archive/frames/gate");
+    std::fs::write(&in_the_way, "").unwrap();
+    let reply = agent.grey(10).await.reply().await;
+    assert!(matches!(reply, FrameReplyMsg::Answer(_)), "{reply:?}");
+    settled(metrics, "failed", 1.0).await;
+    std::fs::remove_file(&in_the_way).unwrap();
+    let reply = agent.grey(20).await.reply().await;
+    assert!(matches!(reply, FrameReplyMsg::Answer(_)), "{reply:?}");
+    settled(metrics, "kept", 1.0).await;
+    soon(world.server.shutdown()).await.unwrap();
+    let archive = Archive::open_existing(&dir.path().join("archive")).unwrap();
+    assert_eq!(
+        (archive.find(&Query::default()).unwrap().len(), archive.verify(false).unwrap().faults),
+        (1, vec![])
+    );
 }
 
 #[tokio::test]

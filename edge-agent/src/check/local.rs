@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use shared::head::Task;
-use shared::image::{Limits, jpeg};
+use shared::image::{Hide, Limits, jpeg};
 use shared::tls::{self, Floor, Identity, Role};
 
 use super::Item;
@@ -12,7 +12,7 @@ use crate::capture::{self, Image, Options, Shot, Stop};
 use crate::config::Settings;
 use crate::heads::{HeadSet, Loaded};
 use crate::releases::gate::Gate;
-use crate::uplink::prepare;
+use crate::uplink::prepare::Preparer;
 
 /// A certificate that ends sooner deserves a word.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -141,6 +141,20 @@ fn head(loaded: &Loaded, settings: &Settings) -> Vec<Item> {
     items
 }
 
+/// What nobody is to see, in words.
+pub(super) fn masks(settings: &Settings) -> Option<Item> {
+    let regions = settings.masks.iter().map(|mask| {
+        let how = match mask.hide() {
+            Hide::Fill => "grey".to_owned(),
+            Hide::Pixelate(block) => format!("blocks of {block} pixels"),
+        };
+        format!("{:.1} % of the picture ({how})", 100.0 * mask.area())
+    });
+    let regions: Vec<String> = regions.collect();
+    let words = format!("hidden before a frame leaves this box: {}", regions.join(", "));
+    (!regions.is_empty()).then(|| Item::ok("mask", words))
+}
+
 /// Opens the source and takes one frame through the uplink transformation.
 pub(super) async fn source(settings: &Settings) -> Item {
     let stop = Stop::new();
@@ -181,7 +195,8 @@ fn frame(name: &str, shot: Shot, settings: &Settings) -> Item {
             Err(error) => return Item::fail(name, format!("the first frame: {error}"), ""),
         },
     };
-    match prepare::prepare(image, &settings.uplink, &limits) {
+    let preparer = Preparer { uplink: settings.uplink, masks: settings.masks.clone(), limits };
+    match preparer.prepare(image) {
         Ok(ready) => {
             let kilobytes = ready.jpeg.len().div_ceil(1000);
             Item::ok(name, format!("a frame of {width}x{height} ({kind}), sent as {kilobytes} kB"))

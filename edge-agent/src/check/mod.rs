@@ -56,6 +56,7 @@ pub async fn check(settings: Result<Settings, Unusable>, out: &mut dyn Write) ->
     if let SourceUri::Device(path) = &settings.source {
         report.add_all(device::check(path));
     }
+    report.add_all(local::masks(&settings));
     report.add(&local::source(&settings).await);
     match identity {
         Some(identity) => encoder::check(&settings, &identity, &heads, &mut report).await,

@@ -6,6 +6,7 @@
 //! ```
 
 mod broker;
+mod mask;
 mod mqtt;
 mod server;
 mod settings;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use shared::metrics::Endpoint;
 
 pub use broker::{Broker, Login, Password, Secret};
+pub use mask::MaskConfig;
 pub use mqtt::{Mqtt, MqttConfig, PASSWORD_VARIABLE};
 pub use server::{ServerAddr, Transport};
 pub use settings::{Format, Invalid, Output, Problem, Settings};
@@ -60,6 +62,13 @@ passthrough = true                    # a JPEG frame that is already small enoug
 congestion = "cubic"                  # how fast to send: cubic, or bbr where packets get lost; default: cubic, over TCP the system's
 patches = "all"                       # or only those that matter: changed, changed(LEVELS,FRAMES), random(SHARE)
 reuse_for = "0s"                      # with changed: while nothing changes, the last embedding answers this long
+
+[[mask]]                              # what nobody is to see, hidden before a frame leaves this box; default: nothing
+rectangle = [0.0, 0.0, 0.2, 0.1]      # left, top, right, bottom, as fractions of the picture
+pixelate = 64                         # blocks of so many pixels of the camera's picture; without it: filled with grey
+
+[[mask]]                              # as many as needed
+polygon = [[0.7, 0.1], [0.95, 0.1], [0.9, 0.4]] # or column and row of each corner
 
 #[mqtt]                               # tells a broker the answers, too; Home Assistant finds the sensors by itself
 #broker = "mqtts://broker.example:8883" # or mqtt://HOST:1883, which everybody between here and there can read
@@ -177,6 +186,10 @@ pub struct Config {
     #[arg(long, env = "FTH_METRICS", value_name = "ADDR")]
     pub metrics: Option<Endpoint>,
 
+    /// Regions that are hidden before a frame leaves this box; in the file alone.
+    #[arg(skip)]
+    pub mask: Option<Vec<MaskConfig>>,
+
     /// A broker that is told the answers, too.
     #[command(flatten)]
     pub mqtt: MqttConfig,
@@ -277,6 +290,7 @@ impl Config {
             rotate_keep: self.rotate_keep.or(below.rotate_keep),
             format: self.format.or(below.format),
             metrics: self.metrics.or(below.metrics),
+            mask: self.mask.or(below.mask),
             mqtt: self.mqtt.or(below.mqtt),
         }
     }
@@ -342,6 +356,11 @@ mod tests {
         assert_eq!(settings.head_budget, defaults.head_budget);
         assert_eq!(settings.embedding, defaults.embedding);
         assert_eq!(settings.congestion, Some(Congestion::Cubic));
+        assert_eq!(
+            (settings.masks.len(), defaults.masks.len()),
+            (2, 0),
+            "nothing is hidden unless somebody says so"
+        );
         assert_eq!((settings.output, settings.format), (defaults.output, defaults.format));
     }
 

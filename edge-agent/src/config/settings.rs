@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::Encoding;
+use shared::image::Mask;
 use shared::metrics::Endpoint;
 use shared::tls::{Congestion, Identity};
 use shared::uplink::Uplink;
 
 use super::values::{self, Wrong};
-use super::{Config, Mqtt, ServerAddr, UplinkConfig};
+use super::{Config, MaskConfig, Mqtt, ServerAddr, UplinkConfig};
 use crate::capture::{Options, Pixels, SourceUri, UriError};
 use crate::heads::USUAL_BUDGET;
 use crate::sinks::Rotation;
@@ -75,6 +77,8 @@ pub struct Settings {
     pub format: Format,
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<Endpoint>,
+    /// What is hidden of every frame before anything else happens to it.
+    pub masks: Arc<[Mask]>,
     /// The broker that is told the answers; `None`: none is.
     pub mqtt: Option<Mqtt>,
 }
@@ -175,6 +179,7 @@ impl Settings {
             },
             format: check.optional("format", config.format, values::format).unwrap_or(Format::Auto),
             metrics: config.metrics,
+            masks: check.masks(config.mask.unwrap_or_default()),
             mqtt: config.mqtt.checked(&mut check.problems),
         };
         if check.problems.is_empty() { Ok(settings) } else { Err(Invalid(check.problems)) }
@@ -261,6 +266,18 @@ impl Check {
             }
         }
         addresses
+    }
+
+    fn masks(&mut self, masks: Vec<MaskConfig>) -> Arc<[Mask]> {
+        let mut checked = Vec::with_capacity(masks.len());
+        for (number, mask) in (1..).zip(masks) {
+            let text = format!("(number {number}) {mask}");
+            match super::mask::mask(mask) {
+                Ok(mask) => checked.push(mask),
+                Err(wrong) => self.problem("mask", text, wrong),
+            }
+        }
+        checked.into()
     }
 
     fn uplink(&mut self, config: UplinkConfig) -> Uplink {
@@ -361,6 +378,32 @@ mod tests {
         assert_eq!(problem(|c| c.format = Some("xml".into())).key, "format");
         assert!(problem(|c| c.source = Some("ftp://h".into())).to_string().contains("ftp"));
         assert_eq!(problem(|c| c.servers = Some(vec!["host".into()])).problem, "has no port");
+    }
+
+    #[test]
+    fn a_region_that_is_none_is_a_problem_and_never_left_out() {
+        let polygon =
+            |corners: &[[f32; 2]]| MaskConfig { polygon: Some(corners.to_vec()), ..MaskConfig::default() };
+        let rectangle = |sides| MaskConfig { rectangle: Some(sides), ..MaskConfig::default() };
+        let both = MaskConfig { rectangle: Some([0.0, 0.0, 1.0, 1.0]), ..polygon(&[]) };
+        for (mask, want) in [
+            (
+                polygon(&[[0.0, 0.0], [1.0, 1.0]]),
+                "mask = (number 2) polygon = [[0.0, 0.0], [1.0, 1.0]]: it has 2 corners; use 3 to 64",
+            ),
+            (polygon(&[[0.1, 0.1], [0.9, 0.9], [0.9, 0.1], [0.1, 0.9]]), "its sides 1 and 3 cross or touch"),
+            (rectangle([0.0, 0.0, 120.0, 1.0]), "120 is outside the picture; write fractions of the picture"),
+            (rectangle([0.5, 0.0, 0.1, 1.0]), "write left, top, right, bottom"),
+            (
+                MaskConfig { pixelate: Some(2), ..rectangle([0.0, 0.0, 1.0, 1.0]) },
+                "blocks of 2 pixels; use 8 to 1024",
+            ),
+            (both, "is a rectangle and a polygon"),
+            (MaskConfig::default(), "is neither a rectangle nor a polygon"),
+        ] {
+            let text = problem(|c| c.mask = Some(vec![rectangle([0.0, 0.0, 0.1, 0.1]), mask])).to_string();
+            assert!(text.contains(want), "{text}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ const SMALLEST_SIDE: u32 = 16;
 /// What is wrong, and what to do.
 pub(super) type Wrong = (String, &'static str);
 
-fn wrong<T>(problem: impl Into<String>, remedy: &'static str) -> Result<T, Wrong> {
+pub(super) fn wrong<T>(problem: impl Into<String>, remedy: &'static str) -> Result<T, Wrong> {
     Err((problem.into(), remedy))
 }
 

@@ -42,6 +42,7 @@ use crate::sinks::{self, Event, FrameInfo, Overflow, Writer};
 use crate::uplink::dial::{Dialer, Greeting};
 use crate::uplink::link::{self, Link};
 use crate::uplink::patches::Patches;
+use crate::uplink::prepare::Preparer;
 use crate::uplink::session::OnWire;
 use crate::work::Work;
 pub use watch::{Asked, Summary, Watch};
@@ -119,9 +120,12 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
 
     let way = Arc::new(Way {
         camera: camera.into(),
-        uplink: settings.uplink,
+        preparer: Preparer {
+            uplink: settings.uplink,
+            masks: settings.masks.clone(),
+            limits: Limits::default(),
+        },
         patches: Patches::new(&settings.uplink, settings.reuse_for).map(Arc::new),
-        limits: Limits::default(),
         encoding: settings.embedding,
         deadline: settings.deadline.unwrap_or(match pacing {
             Pacing::Lossless => LOSSLESS_DEADLINE,
@@ -159,6 +163,9 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
 
 fn announce(settings: &Settings, heads: &HeadSet) {
     tracing::info!(source = %settings.source, uplink = settings.uplink.id(), "starting");
+    if !settings.masks.is_empty() {
+        tracing::info!(regions = settings.masks.len(), "hidden before a frame leaves this box");
+    }
     for loaded in heads.iter() {
         let manifest = loaded.head.manifest();
         let (head, release, space) = (&manifest.name, &loaded.info.release, loaded.space.short());

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use protocol::{DropReason, Encoding, Kept};
-use shared::image::{Chroma, Limits, Rgb, jpeg_flops, resize_flops};
+use shared::image::{Chroma, Rgb, jpeg_flops, resize_flops};
 use shared::patches::Selection;
-use shared::uplink::{Prepared, Uplink};
+use shared::uplink::Prepared;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::order::Order;
@@ -23,7 +23,7 @@ use crate::uplink::clocks::OneWay;
 use crate::uplink::frame::{Incoming, Outgoing, exchange};
 use crate::uplink::link::State;
 use crate::uplink::patches::{Packed, Patches, Step};
-use crate::uplink::prepare::{self, Ready};
+use crate::uplink::prepare::{self, Preparer, Ready};
 use crate::uplink::session::Session;
 use crate::work::Work;
 
@@ -33,10 +33,9 @@ const RETRY: Backoff = Backoff { first: Duration::from_millis(100), max: Duratio
 /// What all frames of a run share.
 pub(super) struct Way {
     pub(super) camera: Arc<str>,
-    pub(super) uplink: Uplink,
+    pub(super) preparer: Preparer,
     /// Where frames travel as patches.
     pub(super) patches: Option<Arc<Patches>>,
-    pub(super) limits: Limits,
     pub(super) encoding: Encoding,
     /// Time from a live frame's capture, or from a lossless frame's sending, to the end of its use.
     pub(super) deadline: Duration,
@@ -156,20 +155,19 @@ impl Way {
 
     /// What is sent of a frame to an encoder such as this one.
     async fn prepare(&self, image: Image, session: &Session) -> Result<Picture, Dropped> {
-        let (uplink, limits) = (self.uplink, self.limits);
+        let preparer = self.preparer.clone();
         let some = self.patches.as_ref().is_some_and(|patches| patches.geometry(session).is_some());
         let decoded = some && matches!(image, Image::Jpeg(_));
         let picture = aside(move || match some {
-            false => prepare::prepare(image, &uplink, &limits).map(Picture::Whole),
-            true => prepare::pixels(image, &limits).map(|rgb| Picture::Pixels(Arc::new(rgb))),
+            false => preparer.prepare(image).map(Picture::Whole),
+            true => preparer.pixels(image).map(|rgb| Picture::Pixels(Arc::new(rgb))),
         })
         .await?
         .map_err(|error| Dropped::Prepare(error.to_string()))?;
         if let Picture::Pixels(rgb) = &picture
             && decoded
         {
-            // Cameras send 4:2:0; what sends more takes a little more to decode.
-            self.work.prepared(jpeg_flops(u64::from(rgb.width) * u64::from(rgb.height), Chroma::C420));
+            self.work.prepared(prepare::decoding(rgb));
         }
         Ok(picture)
     }
@@ -192,7 +190,7 @@ impl Way {
         if let Some((_, geometry)) = &geometry {
             self.work.prepared(resize_flops((rgb.width, rgb.height), (geometry.width, geometry.height)));
         }
-        let (uplink, session) = (self.uplink, session.clone());
+        let (uplink, session) = (self.preparer.uplink, session.clone());
         aside(move || match geometry {
             Some((patches, geometry)) => match patches.step(&session, geometry, &rgb, tokens) {
                 Step::Reuse(embedding) => Err(embedding),

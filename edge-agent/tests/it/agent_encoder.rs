@@ -119,6 +119,8 @@ pub struct Encoder {
     endpoint: Endpoint,
     behaviour: watch::Sender<Behaviour>,
     seen: mpsc::Receiver<Seen>,
+    /// Every JPEG that came, by its frame's number.
+    pictures: Arc<Mutex<Vec<(u64, Vec<u8>)>>>,
 }
 
 impl Encoder {
@@ -147,9 +149,10 @@ impl Encoder {
         .unwrap();
         let (behaviour, behaves) = watch::channel(behaviour);
         let (report, seen) = mpsc::channel(16_384);
-        let fake = Fake { behaves, report, dropped: Arc::default() };
+        let pictures = Arc::default();
+        let fake = Fake { behaves, report, dropped: Arc::default(), pictures: Arc::clone(&pictures) };
         tokio::spawn(accept(endpoint.clone(), fake));
-        Self { socket, endpoint, behaviour, seen }
+        Self { socket, endpoint, behaviour, seen, pictures }
     }
 
     /// As `--server` takes it.
@@ -176,6 +179,13 @@ impl Encoder {
 
     pub async fn sees_frame(&mut self) -> FrameHeader {
         self.sees(|seen| if let Seen::Frame(header) = seen { Some(header.clone()) } else { None }).await
+    }
+
+    /// The JPEGs that came so far, in the order of their frames.
+    pub fn pictures(&self) -> Vec<Vec<u8>> {
+        let mut pictures = self.pictures.lock().unwrap().clone();
+        pictures.sort();
+        pictures.into_iter().map(|(_, jpeg)| jpeg).collect()
     }
 
     /// What the agent says that it has when it fetches a release.
@@ -225,6 +235,7 @@ struct Fake {
     behaves: watch::Receiver<Behaviour>,
     report: mpsc::Sender<Seen>,
     dropped: Arc<Mutex<HashSet<u64>>>,
+    pictures: Arc<Mutex<Vec<(u64, Vec<u8>)>>>,
 }
 
 async fn accept(endpoint: Endpoint, fake: Fake) {
@@ -319,6 +330,7 @@ impl Fake {
         }
         let jpeg = read_exact_limited(&mut recv, header.jpeg_len.into(), MAX_FRAME_BYTES as usize).await?;
         assert!(jpeg.starts_with(&[0xff, 0xd8]), "not a JPEG");
+        self.pictures.lock().unwrap().push((header.seq, jpeg.clone()));
         let held = async {
             let over = self.behaves.wait_for(|behaviour| behaviour.on_frame != OnFrame::Hold).await;
             over.map(|behaviour| behaviour.on_frame)

@@ -7,6 +7,7 @@ mod agent_encoder;
 mod agent_heads;
 mod agent_latency;
 mod agent_link;
+mod agent_masks;
 mod agent_metrics;
 mod agent_mqtt;
 mod agent_operator;

@@ -11,12 +11,14 @@ mod cost;
 pub mod header;
 pub mod jpeg;
 mod load;
+mod mask;
 mod resize;
 
 pub use cost::{jpeg_flops, resize_flops};
 pub use header::{Chroma, Header};
 pub use jpeg::JpegError;
 pub use load::{LoadError, is_png, load, read};
+pub use mask::{Hide, Mask, MaskError};
 pub use resize::{fit_within, resize};
 
 /// An image in memory: 8-bit sRGB, row-major, interleaved, no padding.

@@ -28,6 +28,9 @@ pub(super) fn stats(args: &StatsArgs) -> anyhow::Result<()> {
     if totals.is_empty() && !args.json {
         writeln!(out, "no frames in {}", archive.dir().display())?;
     }
+    if !args.json {
+        writeln!(out, "frames in {}", archive.frames_at())?;
+    }
     for (camera, frames, bytes) in totals {
         let span = archive.span(&camera)?;
         let spaces = archive.spaces(&camera)?;

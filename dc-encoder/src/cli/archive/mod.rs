@@ -9,10 +9,12 @@ use shared::head::Task;
 use crate::archive::{Query, task_name};
 
 mod add;
+mod init;
 mod look;
 mod take;
 
 pub use add::{AddArgs, EmbedArgs};
+pub use init::InitArgs;
 pub use look::{FindArgs, StatsArgs, VerifyArgs};
 pub use take::{ExportArgs, ForgetArgs, GcArgs, KeepArgs};
 
@@ -57,6 +59,10 @@ pub(super) fn parse_task(text: &str) -> Result<Task, String> {
 /// Subcommands of `dc-encoder archive`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Make an archive; its frames in its folder, or in a bucket
+    #[command(after_help = "Examples:\n  dc-encoder archive init --archive archive\n  \
+        AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… dc-encoder archive init --frames s3://frames/site-1 --endpoint https://minio.example:9000")]
+    Init(InitArgs),
     /// Add a folder or list of frames, with their labels if asked
     #[command(
         after_help = "Example:\n  dc-encoder archive add --camera plaza-1 --frames labels.jsonl --task count --zone Europe/Zurich"
@@ -87,7 +93,7 @@ pub enum Command {
         after_help = "Example:\n  dc-encoder archive gc --camera plaza-1 --keep-days 30 --keep-bytes 20GB"
     )]
     Gc(GcArgs),
-    /// Delete frames with everything that is known of them
+    /// Delete frames with everything that is known of them, and write the index anew without a trace of them
     #[command(
         after_help = "Example:\n  dc-encoder archive forget --camera plaza-1 --since 2026-06-01T12:00:00Z --until 2026-06-01T12:10:00Z --yes"
     )]
@@ -101,6 +107,7 @@ pub enum Command {
 pub fn run(command: Command) -> anyhow::Result<()> {
     shared::telemetry::init("info", shared::telemetry::Format::Text)?;
     match command {
+        Command::Init(args) => init::init(args),
         Command::Add(args) => add::add(args),
         Command::Embed(args) => add::embed(&args),
         Command::Stats(args) => look::stats(&args),

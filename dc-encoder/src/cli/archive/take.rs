@@ -76,7 +76,7 @@ pub struct GcArgs {
 /// What a camera may keep.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct KeepArgs {
-    /// Delete frames older than this, labelled or not
+    /// Delete frames older than this, labelled or not; archive.toml may say so for each camera, and the stricter counts
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     keep_days: Option<u32>,
     /// Delete the oldest frames without labels beyond so many bytes a camera: 500MB, 20GB
@@ -111,6 +111,10 @@ pub(super) fn gc(args: &GcArgs) -> anyhow::Result<()> {
     }
     for path in archive.sweep()? {
         println!("removed {path}, which the index does not know");
+    }
+    if archive.has_traces()? {
+        archive.erase_traces()?;
+        println!("the index was written anew: nothing of what was removed is left in it");
     }
     Ok(())
 }
@@ -149,5 +153,9 @@ pub(super) fn forget(args: &ForgetArgs) -> anyhow::Result<()> {
     }
     let removed = archive.remove(&records)?;
     println!("{} frames ({bytes}) and {labels} labels deleted", removed.frames);
+    if archive.has_traces()? {
+        archive.erase_traces()?;
+        println!("the index was written anew: nothing of them is left in it");
+    }
     Ok(())
 }

@@ -85,7 +85,7 @@ fn tile(archive: &Archive, embedded: &Embedded, pick: &Pick) -> anyhow::Result<T
     let found = archive.get(embedded.ids[pick.row])?;
     let time = found.record.captured_at.strftime("%Y-%m-%d %H:%M").to_string();
     let why = why(pick).to_uppercase().replace(',', "");
-    Ok(Tile { frame: archive.path_of(&found.record), caption: [time, why] })
+    Ok(Tile { frame: archive.jpeg(&found.record)?, caption: [time, why] })
 }
 
 /// How far the heads differ on each frame.

@@ -1,7 +1,6 @@
-//! The frames' files: written beside, made durable, then renamed; so that a name always stands for a whole file.
+//! Frames as files: written beside, made durable, then renamed; so that a name always stands for a whole file.
 //!
-//! Plain files, not `object_store`: its local half brings many crates (a second time library, URLs with their Unicode
-//! tables) for what is a hundred lines here, and does not let a batch share the syncs of its folders.
+//! Not through `object_store`: its local half neither syncs files nor lets a batch share the syncs of its folders.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,16 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use jiff::Timestamp;
 
-use super::intent::sync;
-use super::{ArchiveError, FrameId};
-
-/// Folder of the frames inside the archive.
-pub(super) const FOLDER: &str = "frames";
+use super::super::ArchiveError;
+use super::super::intent::sync;
+use super::{FOLDER, id_in};
 
 /// Where files are written before they get their names.
-pub(super) const INCOMING: &str = "incoming";
+pub(in super::super) const INCOMING: &str = "incoming";
 
 /// Files written at one time: their syncs share the disk's queue.
 const AT_ONCE: usize = 8;
@@ -29,23 +25,11 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// The folder of an archive, as a store of frames.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(in super::super) struct Folder {
     dir: PathBuf,
 }
 
-/// `frames/plaza-1/2026-06-01/2026-06-01T12_00_00.250000-ID.jpg`: camera, time in UTC, id. The time is written as
-/// [`shared::frames::from_name`] reads it.
-pub(super) fn path(camera: &str, captured_at: Timestamp, id: FrameId) -> String {
-    let time = captured_at.strftime("%Y-%m-%d/%Y-%m-%dT%H_%M_%S.%6f");
-    format!("{FOLDER}/{camera}/{time}-{id}.jpg")
-}
-
-/// The id that a path's name ends with.
-pub(super) fn id_in(path: &str) -> Option<FrameId> {
-    path.strip_suffix(".jpg")?.rsplit('-').next()?.parse().ok()
-}
-
-impl Frames {
+impl Folder {
     pub(super) fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
     }
@@ -97,9 +81,21 @@ impl Frames {
         })
     }
 
-    pub(super) fn get(&self, path: &str) -> Result<Vec<u8>, ArchiveError> {
-        let file = self.dir.join(path);
-        std::fs::read(&file).map_err(ArchiveError::io("read", &file))
+    pub(super) fn get(&self, path: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
+        let file = self.at(path);
+        match std::fs::read(&file) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ArchiveError::io("read", &file)(error)),
+        }
+    }
+
+    pub(super) fn at(&self, path: &str) -> PathBuf {
+        self.dir.join(path)
+    }
+
+    pub(super) fn length(&self, path: &str) -> Option<u64> {
+        std::fs::metadata(self.at(path)).ok().map(|it| it.len())
     }
 
     /// Deletes a file, and what an interrupted write of it left; one that is not there is no error.
@@ -147,20 +143,4 @@ fn walk(dir: &Path, prefix: &str, found: &mut Vec<(String, u64)>) -> Result<(), 
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_says_camera_time_and_id() {
-        let at: Timestamp = "2026-06-01T12:00:00.25Z".parse().unwrap();
-        let id = FrameId([0xab; 16]);
-        let path = path("plaza-1", at, id);
-        assert_eq!(path, format!("frames/plaza-1/2026-06-01/2026-06-01T12_00_00.250000-{id}.jpg"));
-        assert_eq!(id_in(&path), Some(id));
-        assert_eq!(shared::frames::from_name(&path), Some("2026-06-01T12:00:00Z".parse().unwrap()));
-        assert_eq!(id_in("frames/plaza-1/notes.txt"), None);
-    }
 }
