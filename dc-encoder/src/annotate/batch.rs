@@ -60,7 +60,9 @@ pub enum BatchError {
     Taken(String),
     #[error("{0:?} is no name of a batch: want 1 to 63 of a-z, 0-9, `.`, `_` and `-`")]
     Name(String),
-    #[error("{place}: frame {id} is not of batch {name:?}: labels of another batch were mixed in")]
+    #[error(
+        "{place}: frame {id} is not of batch {name:?}: it was forgotten, or labels of another batch were mixed in"
+    )]
     Stranger { place: String, id: FrameId, name: String },
     #[error("batch {0:?} has no frames left: they were all forgotten")]
     Empty(String),

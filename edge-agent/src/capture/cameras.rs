@@ -195,7 +195,7 @@ mod tests {
         assert!(!shown.contains("plug one in"));
         assert!(report(&vec![]).contains("plug one in"));
         let unread = Camera { choice: None, ..camera() };
-        assert!(unread.to_string().ends_with("(it reads MJPG and YUYV)"));
+        assert!(unread.to_string().ends_with("(it reads MJPG, YUYV, UYVY, NV12 and GREY)"));
     }
 
     #[test]

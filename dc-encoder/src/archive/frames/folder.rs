@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -71,21 +71,27 @@ impl Folder {
         let staged = self.dir.join(INCOMING).join(format!("{id}-{}-{number}", std::process::id()));
         let written = File::create(&staged).and_then(|mut file| {
             file.write_all(bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&staged, &to)
+            file.sync_all()
         });
-        written.map_err(|error| {
+        let moved = written.map_err(&failed).and_then(|()| match std::fs::rename(&staged, &to) {
+            // Whoever removes the same frame took it for what an interrupted write left.
+            Err(error) if error.kind() == ErrorKind::NotFound && !staged.exists() => {
+                Err(ArchiveError::Vanished)
+            }
+            moved => moved.map_err(&failed),
+        });
+        if moved.is_err() {
             // Whatever is left of it takes room that the disk may not have.
             let _ = std::fs::remove_file(&staged);
-            failed(error)
-        })
+        }
+        moved
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
         let file = self.at(path);
         match std::fs::read(&file) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ArchiveError::io("read", &file)(error)),
         }
     }
@@ -122,9 +128,7 @@ impl Folder {
 
 fn remove(path: &Path) -> Result<(), ArchiveError> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(ArchiveError::io("delete", path)(error))
-        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(ArchiveError::io("delete", path)(error)),
         _ => Ok(()),
     }
 }

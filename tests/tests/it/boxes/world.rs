@@ -22,6 +22,9 @@ const HOST: &str = "10.0.2.2";
 /// Names of the server in its certificate, in the box and outside.
 const NAMES: &str = "localhost,127.0.0.1,10.0.2.2";
 
+/// Units of the heads' answers: another unit, another release. Two, and one for each power cut.
+const UNITS: [&str; 6] = ["people", "persons", "heads", "walkers", "visitors", "guests"];
+
 /// A head file, relative to the world's folder, and its release.
 #[derive(Debug, Clone)]
 pub struct Release {
@@ -33,7 +36,8 @@ pub struct Release {
 pub struct World {
     dir: TempDir,
     pub hardware: Hardware,
-    pub releases: [Release; 2],
+    /// Each to be published once, in this order: one that was replaced does not come back by publishing.
+    pub releases: [Release; UNITS.len()],
     place: Place,
     /// The encoder, if it is [`Place::Here`].
     here: Option<Server>,
@@ -74,7 +78,7 @@ impl World {
         fs::copy(prepared.pki.join("crl.pem"), world.join("pki/crl.pem")).unwrap();
         let enroll = at("enroll");
         dc(&["enroll", "init", "--pki", &pki, "--dir", &enroll, "--server", &frames, "--at", &enrolling]);
-        let releases = ["people", "persons"].map(|unit| {
+        let releases = UNITS.map(|unit| {
             let (path, release) = signed_head(dir.path(), unit);
             let file = format!("{unit}.safetensors");
             for end in ["", ".sig"] {
