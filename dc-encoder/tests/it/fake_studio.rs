@@ -76,7 +76,7 @@ impl Server {
                 Answer::Json(201, project)
             }
             ("GET", ["api", "projects", id]) => {
-                match self.projects.iter().find(|it| it["id"].to_string() == *id) {
+                match self.projects.iter().find(|it| it["id"].as_u64() == id.parse().ok()) {
                     Some(project) => Answer::Json(200, project.clone()),
                     None => Answer::Json(404, json!({ "detail": "Not found." })),
                 }

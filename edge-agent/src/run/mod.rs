@@ -79,14 +79,7 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     let Watch { mut meters, enough, endless } = watch;
     let opened = Opened::new(&settings)?;
     let heads = Arc::new(Heads::new(opened.fixed(&settings)?));
-    let options = Options {
-        fps: settings.fps,
-        size: settings.size,
-        pixels: settings.pixels,
-        repeat: endless,
-        steady: endless,
-        ..Options::default()
-    };
+    let options = capture_options(&settings, endless);
     let pacing = Pacing::of(&settings.source, &options);
     let identity = Identity::load(&settings.identity)?;
     let camera = settings.camera_name(&identity)?;
@@ -159,6 +152,12 @@ pub async fn watched(settings: Settings, watch: Watch, stderr: &mut dyn Write) -
     stale.abort();
     drop(sink);
     Takedown { end, way, dispatch, losses, pump, link, writer, telling, signals, releases }.run(stderr).await
+}
+
+/// `endless`: what ends begins again, at fixed times.
+fn capture_options(settings: &Settings, endless: bool) -> Options {
+    let &Settings { fps, size, pixels, .. } = settings;
+    Options { fps, size, pixels, repeat: endless, steady: endless, ..Options::default() }
 }
 
 fn announce(settings: &Settings, heads: &HeadSet) {

@@ -27,6 +27,9 @@ mod fetch;
 
 pub use fetch::OnFetch;
 
+/// Frames as they came: sequence number, JPEG.
+type Pictures = Vec<(u64, Vec<u8>)>;
+
 /// Far more than anything here takes: reached only when something hangs.
 pub const LIMIT: Duration = Duration::from_secs(60);
 pub const SPACE: SpaceId = SpaceId([7; 32]);
@@ -120,7 +123,7 @@ pub struct Encoder {
     behaviour: watch::Sender<Behaviour>,
     seen: mpsc::Receiver<Seen>,
     /// Every JPEG that came, by its frame's number.
-    pictures: Arc<Mutex<Vec<(u64, Vec<u8>)>>>,
+    pictures: Arc<Mutex<Pictures>>,
 }
 
 impl Encoder {
@@ -235,7 +238,7 @@ struct Fake {
     behaves: watch::Receiver<Behaviour>,
     report: mpsc::Sender<Seen>,
     dropped: Arc<Mutex<HashSet<u64>>>,
-    pictures: Arc<Mutex<Vec<(u64, Vec<u8>)>>>,
+    pictures: Arc<Mutex<Pictures>>,
 }
 
 async fn accept(endpoint: Endpoint, fake: Fake) {

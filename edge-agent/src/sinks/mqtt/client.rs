@@ -170,7 +170,7 @@ impl Teller {
                 self.send_all(link, messages)
             }
             Packet::SubAck(ack) => {
-                if ack.return_codes.iter().any(|code| *code == SubscribeReasonCode::Failure) {
+                if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
                     tracing::warn!(
                         "mqtt: {} does not let this box read {}: let it in the ACL; until then sensors are not announced \
                          again when Home Assistant starts",
