@@ -288,17 +288,20 @@ impl Bucket {
         let (place, Self { endpoint, place: Place { bucket, .. }, .. }) = (self.place_of(path), self);
         let said = brief(error);
         let missing = matches!(error, Error::NotFound { .. });
-        let reason = match error {
-            _ if missing || is_no_bucket(&said) => format!(
+        let denied = matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. });
+        let reason = if missing || is_no_bucket(&said) {
+            format!(
                 "there is no bucket {bucket} at {endpoint}: make it, or name another as `url` in archive.toml"
-            ),
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => format!(
+            )
+        } else if denied || is_denial(&said) {
+            format!(
                 "{endpoint} denies it ({said}): are the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in \
                  `credentials`, right, and may they list, get, put and delete there?"
-            ),
-            _ => format!(
+            )
+        } else {
+            format!(
                 "{endpoint} does not do it ({said}): is it up, and is `endpoint` in archive.toml right? No frame was lost"
-            ),
+            )
         };
         ArchiveError::Store { what, place, reason }
     }
@@ -313,6 +316,11 @@ async fn join(tasks: &mut JoinSet<Result<(), (String, Error)>>) -> Option<(Strin
 
 fn is_no_bucket(said: &str) -> bool {
     said.contains("NoSuchBucket")
+}
+
+/// What S3 answers with 403, which `object_store` tells apart for single objects alone.
+fn is_denial(said: &str) -> bool {
+    ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"].iter().any(|code| said.contains(code))
 }
 
 fn is_loopback(host: &str) -> bool {
