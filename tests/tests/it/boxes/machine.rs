@@ -110,9 +110,9 @@ impl Machine {
         command.arg("-serial").arg(format!("file:{}", console.display()));
         command.arg("-kernel").arg(&hardware.kernel).arg("-initrd").arg(&hardware.initrd);
         command.args(["-append", &format!("console={tty} quiet panic=-1")]);
-        for (place, disk) in hardware.disks.iter().enumerate() {
-            command.arg("-drive").arg(format!("file={},if=none,id=d{place},format=raw", disk.display()));
-            command.args(["-device", &format!("virtio-blk-{bus},drive=d{place}")]);
+        for (name, disk) in ["root", "world"].iter().zip(&hardware.disks) {
+            command.arg("-drive").arg(format!("file={},if=none,id={name},format=raw", disk.display()));
+            command.args(["-device", &format!("virtio-blk-{bus},drive={name},serial={name}")]);
         }
         command.args(["-netdev", "user,id=net", "-device", &format!("virtio-net-{bus},netdev=net")]);
         command.args(["-device", &format!("virtio-rng-{bus}"), "-device", &format!("virtio-serial-{bus}")]);
