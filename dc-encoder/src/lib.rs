@@ -28,6 +28,7 @@ pub mod parity;
 pub mod pki;
 pub mod pretrain;
 pub mod registry;
+mod remote;
 pub mod serve;
 pub mod session;
 pub mod suggest;

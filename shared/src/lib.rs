@@ -4,7 +4,7 @@
 //! capture, frames ─► image ─► uplink, patches ══ wire, tls ══► preprocess ─► (encoder) ─► embedding ─► head
 //! head file ─► release (signed) ─► the cameras that should run it
 //! ```
-//! `config`, `telemetry`, `metrics`, `notify` and `report` serve both programs. The encoder, cameras and servers do not belong here.
+//! `config`, `secret`, `telemetry`, `metrics`, `notify` and `report` serve both programs. The encoder, cameras and servers do not belong here.
 
 pub mod capture;
 pub mod config;
@@ -19,6 +19,7 @@ pub mod patches;
 pub mod preprocess;
 pub mod release;
 pub mod report;
+pub mod secret;
 pub mod telemetry;
 pub mod tls;
 pub mod uplink;

@@ -11,7 +11,7 @@ mkdir -p "$vm"
 initrd() { # ARCH DEBIAN
     version=$(ls "$2/lib/modules")
     tree=$(mktemp -d "$vm/.initrd.XXXXXX")
-    mkdir "$tree/bin" "$tree/modules" "$tree/proc" "$tree/sys" "$tree/dev" "$tree/root"
+    mkdir "$tree/bin" "$tree/modules" "$tree/proc" "$tree/sys" "$tree/dev" "$tree/disk"
     for module in virtio_pci virtio_mmio virtio_blk virtio_net virtio_console virtio_rng crc32c_generic ext4 vivid; do
         modprobe -d "$2" -S "$version" --show-depends "$module"
     done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++' > "$tree/modules/paths"

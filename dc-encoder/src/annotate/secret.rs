@@ -3,18 +3,10 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use shared::secret::Secret;
+
 /// Longest token that is read, in bytes: a personal access token of Label Studio has about 300.
 const MAX_BYTES: u64 = 4096;
-
-/// A token; what prints it prints stars.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(***)")
-    }
-}
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -42,46 +34,33 @@ pub(super) struct Place<'a> {
     pub(super) variable: &'static str,
 }
 
-impl Secret {
-    /// From the text of a file or variable; blanks around it are not part of it.
-    ///
-    /// # Errors
-    /// A text that is no token, with where it stands and without it.
-    pub fn parse(what: &'static str, place: &str, text: &str) -> Result<Self, SecretError> {
-        let text = text.trim();
-        let fits = !text.is_empty() && text.len() as u64 <= MAX_BYTES;
-        if fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(SecretError::Malformed { what, place: place.to_owned() })
-        }
+/// From the text of a file or variable; blanks around it are not part of it.
+///
+/// # Errors
+/// A text that is no token, with where it stands and without it.
+pub(super) fn parse(what: &'static str, place: &str, text: &str) -> Result<Secret, SecretError> {
+    let text = text.trim();
+    let fits = !text.is_empty() && text.len() as u64 <= MAX_BYTES;
+    if fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(Secret::new(text.to_owned()))
+    } else {
+        Err(SecretError::Malformed { what, place: place.to_owned() })
     }
+}
 
-    /// From the file, else from the environment.
-    pub(super) fn find(place: Place<'_>) -> Result<Self, SecretError> {
-        let Place { what, key, file, variable } = place;
-        if let Some(path) = file {
-            let failed = |source| SecretError::Read { what, path: path.to_owned(), source };
-            let mut text = String::new();
-            let file = std::fs::File::open(path).map_err(failed)?;
-            file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-            return Self::parse(what, &path.display().to_string(), &text);
-        }
-        match std::env::var(variable) {
-            Ok(text) => Self::parse(what, variable, &text),
-            Err(_) => Err(SecretError::Missing { what, key, variable }),
-        }
+/// From the file, else from the environment.
+pub(super) fn find(place: Place<'_>) -> Result<Secret, SecretError> {
+    let Place { what, key, file, variable } = place;
+    if let Some(path) = file {
+        let failed = |source| SecretError::Read { what, path: path.to_owned(), source };
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+        return parse(what, &path.display().to_string(), &text);
     }
-
-    /// The token itself, for the one header that carries it.
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether this is the token, in a time that does not depend on where they differ.
-    pub(super) fn is(&self, other: &str) -> bool {
-        let (a, b) = (self.0.as_bytes(), other.as_bytes());
-        a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+    match std::env::var(variable) {
+        Ok(text) => parse(what, variable, &text),
+        Err(_) => Err(SecretError::Missing { what, key, variable }),
     }
 }
 
@@ -93,31 +72,29 @@ mod tests {
     fn a_token_comes_from_a_file_and_shows_itself_nowhere() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = dir.path().join("token");
-        let find = || {
-            Secret::find(Place {
+        let found = || {
+            find(Place {
                 what: "token of Tests",
                 key: "token_file",
                 file: Some(&path),
                 variable: "FTH_TEST_NONE",
             })
         };
-        let missing = find().unwrap_err().to_string();
+        let missing = found().unwrap_err().to_string();
         assert!(
             missing.starts_with(&format!("cannot read the token of Tests from {}", path.display())),
             "{missing}"
         );
         std::fs::write(&path, "hunter2hunter2\n").unwrap();
-        let secret = find().unwrap();
-        assert!(secret.is("hunter2hunter2") && !secret.is("hunter2hunter3") && !secret.is("hunter2"));
-        assert_eq!(format!("{secret:?}"), "Secret(***)");
+        assert!(found().unwrap().is("hunter2hunter2"));
         for bad in ["", "two words", "ünïcode", &"x".repeat(5000)] {
             std::fs::write(&path, bad).unwrap();
-            let error = find().unwrap_err().to_string();
+            let error = found().unwrap_err().to_string();
             assert!(error.contains("holds no token of Tests: want one line"), "{error}");
             assert!(bad.is_empty() || !error.contains(bad), "the text is not repeated");
         }
         let none = Place { what: "token of Tests", key: "token_file", file: None, variable: "FTH_TEST_NONE" };
-        let error = Secret::find(none).unwrap_err().to_string();
+        let error = find(none).unwrap_err().to_string();
         assert_eq!(
             error,
             "there is no token of Tests: name its file as `token_file`, or set FTH_TEST_NONE in the environment"

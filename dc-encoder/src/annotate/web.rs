@@ -7,14 +7,17 @@
 //!              └─► else: an error that names the address and the remedy
 //! ```
 
+use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::multipart::{self, Form};
 use reqwest::{Method, Url};
 use serde_json::Value;
+use shared::capture::Backoff;
+use shared::secret::Secret;
 
-use super::Secret;
-use super::parts::{self, Part};
+use crate::remote::{in_full, is_loopback};
 
 /// Longest answer that is read, in bytes: a page of 100 tasks, each with some thousand boxes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -47,8 +50,9 @@ impl Patience {
         if tried >= self.tries || asked.is_some_and(|asked| asked > self.longest) {
             return None;
         }
-        let own = self.first.saturating_mul(1 << (tried.saturating_sub(1)).min(16));
-        Some(own.min(self.longest).max(asked.unwrap_or_default()))
+        // One program asks: nobody else has to be kept from asking at the same moment.
+        let own = Backoff { first: self.first, max: self.longest }.wait(tried, 1.0);
+        Some(own.max(asked.unwrap_or_default()))
     }
 }
 
@@ -99,6 +103,34 @@ impl WebError {
             Self::Denied { status, .. } | Self::Refused { status, .. } => Some(*status),
             _ => None,
         }
+    }
+}
+
+/// A part of a form.
+#[derive(Clone)]
+pub(super) struct Part {
+    pub(super) name: String,
+    /// The file's name, for files.
+    pub(super) file: Option<String>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Part {
+    fn add(&self, form: Form) -> Form {
+        let part = multipart::Part::bytes(self.bytes.clone());
+        form.part(
+            self.name.clone(),
+            match &self.file {
+                Some(file) => part.file_name(file.clone()),
+                None => part,
+            },
+        )
+    }
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Part({}, {:?}, {} bytes)", self.name, self.file, self.bytes.len())
     }
 }
 
@@ -183,7 +215,7 @@ impl Web {
             // A redirection would carry tasks and pictures to wherever it says.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("dc-encoder/", env!("CARGO_PKG_VERSION")));
-        if is_local(&base) {
+        if is_loopback(&base) {
             client = client.no_proxy();
         }
         let client = client.build().map_err(|error| failed(in_full(&error)))?;
@@ -278,8 +310,7 @@ impl Web {
             Body::None => request,
             Body::Json(value) => request.json(value),
             Body::Form(parts) => {
-                let (kind, bytes) = parts::bytes(parts);
-                request.header(CONTENT_TYPE, kind).body(bytes)
+                request.multipart(parts.iter().fold(Form::new(), |form, part| part.add(form)))
             }
         };
         let mut response = request.send().await.map_err(failed)?;
@@ -313,19 +344,12 @@ fn address(text: &str, plain: bool) -> Option<Url> {
         && url.password().is_none()
         && url.query().is_none()
         && url.fragment().is_none();
-    let safe = url.scheme() == "https" || (url.scheme() == "http" && (plain || is_local(&url)));
+    let safe = url.scheme() == "https" || (url.scheme() == "http" && (plain || is_loopback(&url)));
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());
         url.set_path(&path);
     }
     (fits && safe).then_some(url)
-}
-
-fn is_local(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    host == "localhost"
-        || host == "[::1]"
-        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|it| it.is_loopback())
 }
 
 /// `Retry-After` in seconds (RFC 9110 §10.2.3); a date is not read, and the own wait holds.
@@ -338,19 +362,6 @@ fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * SHOWN)]);
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").chars().filter(|c| !c.is_control()).take(SHOWN).collect()
-}
-
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

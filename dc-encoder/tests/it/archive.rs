@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dc_encoder::annotate::Batch;
 use dc_encoder::archive::{
     Added, Answer, Archive, ArchiveError, Embedding, Export, Fault, FrameId, Incoming, Keep, Label, Query,
     Returned,
@@ -38,6 +39,15 @@ pub fn incoming(camera: &str, number: u32) -> Incoming {
         jpeg: picture(number),
         embedding: Some(Embedding { space: SPACE, values: vec![number as f32, 1.0, -1.0, 0.5] }),
     }
+}
+
+/// An archive in `dir` with so many frames, the first `chosen` of them in batch `monday`.
+pub fn batch(dir: &Path, task: Task, frames: u32, chosen: usize) -> (Archive, Vec<FrameId>) {
+    let archive = Archive::open(&dir.join("archive")).unwrap();
+    let added = archive.add((0..frames).map(|number| incoming("plaza-1", number)).collect()).unwrap();
+    let ids: Vec<FrameId> = added.iter().map(|it| it.id()).collect();
+    Batch::create(&archive, "monday", (task, ids[..chosen].to_vec())).unwrap();
+    (archive, ids)
 }
 
 pub fn count(id: FrameId, who: &str, value: f64) -> Returned {

@@ -66,6 +66,43 @@ pub enum Answer {
     Gone,
 }
 
+/// What a test makes go wrong, once: with the first request that fits, after so many.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// Empty: any.
+    pub method: &'static str,
+    /// Part of the path.
+    pub path: &'static str,
+    pub after: usize,
+    /// Whether what was asked is done all the same.
+    pub done: bool,
+    pub answer: Answer,
+}
+
+/// A service whose requests can be made to fail.
+pub trait Service {
+    fn faults(&mut self) -> &mut Vec<Fault>;
+
+    /// What it does when nothing goes wrong.
+    fn done(&mut self, request: &Request) -> Answer;
+
+    fn answer(&mut self, request: &Request) -> Answer {
+        let fits = |it: &Fault| {
+            (it.method.is_empty() || it.method == request.method) && request.path.contains(it.path)
+        };
+        let Some(i) = self.faults().iter().position(fits) else { return self.done(request) };
+        if let Some(fewer) = self.faults()[i].after.checked_sub(1) {
+            self.faults()[i].after = fewer;
+            return self.done(request);
+        }
+        let Fault { done, answer, .. } = self.faults().remove(i);
+        if done {
+            self.done(request);
+        }
+        answer
+    }
+}
+
 /// A service that runs until it is dropped.
 pub struct Fake<S> {
     pub url: String,

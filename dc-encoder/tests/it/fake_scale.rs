@@ -2,21 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fake::{Answer, Request};
+use super::fake::{self, Answer, Fault, Request};
 
 pub const KEY: &str = "live_0123456789abcdef";
 /// `live_0123456789abcdef:` in base64, as RFC 7617 has it.
 pub const BASIC: &str = "Basic bGl2ZV8wMTIzNDU2Nzg5YWJjZGVmOg==";
 pub const CALLBACK: &str = "https://plaza.example/scale";
 pub const CALLBACK_KEY: &str = "live_auth_fedcba9876543210";
-
-/// What a test makes go wrong with the first request whose path fits, after so many.
-pub struct Fault {
-    pub path: &'static str,
-    pub after: usize,
-    pub done: bool,
-    pub answer: Answer,
-}
 
 /// What the reference documents of batches, files and tasks.
 #[derive(Default)]
@@ -31,24 +23,13 @@ pub struct Service {
     pub seen: usize,
 }
 
-impl Service {
-    pub fn answer(&mut self, request: &Request) -> Answer {
-        self.seen += 1;
-        if let Some(i) = self.faults.iter().position(|it| request.path.contains(it.path)) {
-            if self.faults[i].after > 0 {
-                self.faults[i].after -= 1;
-                return self.done(request);
-            }
-            let fault = self.faults.remove(i);
-            if fault.done {
-                self.done(request);
-            }
-            return fault.answer;
-        }
-        self.done(request)
+impl fake::Service for Service {
+    fn faults(&mut self) -> &mut Vec<Fault> {
+        &mut self.faults
     }
 
     fn done(&mut self, request: &Request) -> Answer {
+        self.seen += 1;
         if request.headers.get("authorization").map(String::as_str) != Some(BASIC) {
             return Answer::Json(401, json!({ "status_code": 401, "error": "No valid API key provided." }));
         }
@@ -76,7 +57,9 @@ impl Service {
             _ => Answer::Json(404, json!({ "error": "no such endpoint" })),
         }
     }
+}
 
+impl Service {
     fn violated(&mut self, what: impl Into<String>) -> Answer {
         let what = what.into();
         self.violations.push(what.clone());

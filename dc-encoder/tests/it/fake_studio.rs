@@ -2,20 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::fake::{Answer, Request};
+use super::fake::{self, Answer, Fault, Request};
 
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
 pub const PERSONAL: &str = "eyJh.eyJi.c2ln";
-
-/// What a test makes go wrong: the first request whose method and path fit, after so many, gets this answer.
-pub struct Fault {
-    pub method: &'static str,
-    pub path: &'static str,
-    pub after: usize,
-    /// Whether the server does what was asked all the same.
-    pub done: bool,
-    pub answer: Answer,
-}
 
 /// As much of Label Studio 1.23 as is asked.
 #[derive(Default)]
@@ -31,25 +21,13 @@ pub struct Server {
     pub access: Vec<(String, usize)>,
 }
 
-impl Server {
-    pub fn answer(&mut self, request: &Request) -> Answer {
-        self.seen.push(format!("{} {}", request.method, request.path));
-        let fits = |it: &Fault| it.method == request.method && request.path.contains(it.path);
-        if let Some(i) = self.faults.iter().position(fits) {
-            if self.faults[i].after > 0 {
-                self.faults[i].after -= 1;
-                return self.done(request);
-            }
-            let fault = self.faults.remove(i);
-            if fault.done {
-                self.done(request);
-            }
-            return fault.answer;
-        }
-        self.done(request)
+impl fake::Service for Server {
+    fn faults(&mut self) -> &mut Vec<Fault> {
+        &mut self.faults
     }
 
     fn done(&mut self, request: &Request) -> Answer {
+        self.seen.push(format!("{} {}", request.method, request.path));
         if request.path == "/api/token/refresh" {
             if request.json() != json!({ "refresh": PERSONAL }) {
                 return Answer::Json(401, json!({ "detail": "Token is invalid" }));
@@ -124,7 +102,9 @@ impl Server {
             _ => Answer::Json(404, json!({ "detail": "no such path" })),
         }
     }
+}
 
+impl Server {
     fn lets_in(&mut self, header: Option<&String>) -> bool {
         let Some(header) = header else { return false };
         if *header == format!("Token {TOKEN}") {

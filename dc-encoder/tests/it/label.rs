@@ -12,7 +12,7 @@ use shared::head::Task;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::archive::{count, incoming};
+use super::archive::{batch, count};
 
 struct World {
     dir: TempDir,
@@ -24,10 +24,7 @@ impl World {
     /// Four frames, three of them in batch `monday`.
     fn new(task: Task) -> Self {
         let dir = TempDir::new().unwrap();
-        let archive = Archive::open(&dir.path().join("archive")).unwrap();
-        let added = archive.add((0..4).map(|i| incoming("plaza-1", i)).collect()).unwrap();
-        let ids: Vec<FrameId> = added.iter().map(|it| it.id()).collect();
-        Batch::create(&archive, "monday", (task, ids[..3].to_vec())).unwrap();
+        let (archive, ids) = batch(dir.path(), task, 4, 3);
         Self { dir, archive: archive.into(), ids }
     }
 

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use shared::head::Task;
 use tempfile::TempDir;
 
-use super::archive::{incoming, picture};
-use super::fake::{Answer, Fake};
-use super::fake_scale::{CALLBACK, CALLBACK_KEY, Fault, KEY, Service};
+use super::archive::{batch, picture};
+use super::fake::{Answer, Fake, Fault, Service as _};
+use super::fake_scale::{CALLBACK, CALLBACK_KEY, KEY, Service};
 
 struct World {
     dir: TempDir,
@@ -26,10 +26,7 @@ impl World {
     /// Five frames, all of them in batch `monday`.
     fn new(task: Task, boxes: Option<&str>) -> Self {
         let dir = TempDir::new().unwrap();
-        let archive = Archive::open(&dir.path().join("archive")).unwrap();
-        let added = archive.add((0..5).map(|i| incoming("plaza-1", i)).collect()).unwrap();
-        let ids: Vec<FrameId> = added.iter().map(|it| it.id()).collect();
-        Batch::create(&archive, "monday", (task, ids.clone())).unwrap();
+        let (archive, ids) = batch(dir.path(), task, 5, 5);
         std::fs::write(dir.path().join("key"), KEY).unwrap();
         std::fs::write(dir.path().join("callback-key"), CALLBACK_KEY).unwrap();
         let service = Fake::serve(Service::default(), Service::answer);
@@ -164,7 +161,7 @@ fn nothing_is_there_twice_wherever_it_was_cut_off() {
         for done in [false, true] {
             for answer in [Answer::Gone, Answer::Json(500, json!({})), Answer::Silence, Answer::Wait("0")] {
                 let world = World::new(Task::Count, Some("person"));
-                let fault = Fault { path, after, done, answer: answer.clone() };
+                let fault = Fault { method: "", path, after, done, answer: answer.clone() };
                 world.service.state().faults.push(fault);
                 assert_eq!(world.push(), Ok(5), "{path} {done} {answer:?}");
                 assert!(world.service.state().faults.is_empty());
@@ -180,6 +177,7 @@ fn one_that_stays_away_in_the_middle_is_gone_on_with_later() {
     for _ in 0..3 {
         // The third task is made, and its acknowledgement never comes.
         let fault = Fault {
+            method: "",
             path: "/v1/task/",
             after: 2,
             done: true,
@@ -209,7 +207,7 @@ fn a_key_that_is_refused_is_said_without_it_and_an_hour_is_not_waited_for() {
     assert!(!error.contains("test_wrong") && !format!("{:?}", world.scale()).contains("test_wrong"));
     assert_eq!((Batch::get(&world.archive, "monday").unwrap().sent, world.service.state().seen), (None, 1));
     std::fs::write(world.dir.path().join("key"), KEY).unwrap();
-    let fault = Fault { path: "/v1/task/", after: 1, done: false, answer: Answer::Wait("3600") };
+    let fault = Fault { method: "", path: "/v1/task/", after: 1, done: false, answer: Answer::Wait("3600") };
     world.service.state().faults.push(fault);
     let error = world.push().unwrap_err();
     assert!(error.contains("(HTTP 429), it wants 1h of rest"), "{error}");

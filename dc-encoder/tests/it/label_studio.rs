@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use shared::head::Task;
 use tempfile::TempDir;
 
-use super::archive::{incoming, picture};
-use super::fake::{Answer, Fake};
-use super::fake_studio::{Fault, PERSONAL, Server, TOKEN};
+use super::archive::{batch, picture};
+use super::fake::{Answer, Fake, Fault, Service as _};
+use super::fake_studio::{PERSONAL, Server, TOKEN};
 
 struct World {
     dir: TempDir,
@@ -26,10 +26,7 @@ impl World {
     /// Five frames, all of them in batch `monday`.
     fn new(task: Task) -> Self {
         let dir = TempDir::new().unwrap();
-        let archive = Archive::open(&dir.path().join("archive")).unwrap();
-        let added = archive.add((0..5).map(|i| incoming("plaza-1", i)).collect()).unwrap();
-        let ids: Vec<FrameId> = added.iter().map(|it| it.id()).collect();
-        Batch::create(&archive, "monday", (task, ids.clone())).unwrap();
+        let (archive, ids) = batch(dir.path(), task, 5, 5);
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
         Self { dir, archive, ids, server: Fake::serve(Server::default(), Server::answer) }
     }

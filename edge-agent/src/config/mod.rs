@@ -6,6 +6,7 @@
 //! ```
 
 mod broker;
+mod check;
 mod mask;
 mod mqtt;
 mod server;
@@ -18,67 +19,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::metrics::Endpoint;
 
-pub use broker::{Broker, Login, Password, Secret};
+pub use broker::{Broker, Login, Password};
 pub use mask::MaskConfig;
 pub use mqtt::{Mqtt, MqttConfig, PASSWORD_VARIABLE};
 pub use server::{ServerAddr, Transport};
 pub use settings::{Format, Invalid, Output, Problem, Settings};
 
 /// A configuration file with every key, its default and what it means. Kept true by a test.
-pub const EXAMPLE: &str = r#"# edge-agent configuration. Every key can also be a flag (--camera …) or an environment variable (FTH_CAMERA …);
-# flags win over the environment, the environment wins over this file. Relative paths start at this file's folder.
-
-camera = "plaza-1"                    # name in every answer; default: the name in the certificate
-source = "/dev/video0"                 # or rtsp://…, https://….m3u8, a video file, a folder or list of pictures
-servers = ["encoder-1.example:4433", "encoder-2.example:4433"] # tried in this order
-identity = "identity"                 # folder with ca.pem, cert.pem, key.pem
-enroll = "encoder-1.example:4434"     # where the certificate renews itself; default: nowhere
-heads = ["people.head", "hour.head"]  # every embedding goes to every head
-allow_unsigned = false                # true: heads of this box's own need no signature; pushed ones always do
-heads_dir = "store"                   # folder for pushed and installed heads; without it nothing is pushed here
-release_root = "root.pub"             # says whose heads may run: copy root.pub and key-ring from `dc-encoder keys init`
-head_budget = "250ms"                 # a head that takes longer for frame after frame is replaced by the one before
-fps = 2.0                             # frames a second to take; default: what the source gives
-embedding = "f16"                     # on the wire: f32, f16 or int8
-deadline = "2s"                       # a frame not answered by then is dropped
-max_in_flight = 4                     # frames on the wire at once; the encoder may allow fewer
-stale_every = "1s"                    # while no answers come, repeat the last one this often, marked stale
-output = "-"                          # "-" is standard output; else a file that lines are appended to
-rotate_at = "64MB"                     # an output file of this size makes way for a new one; default: never
-rotate_keep = 4                       # full files that are kept: FILE.1, FILE.2, …
-format = "auto"                       # json, text, or auto: text on a terminal, else json
-metrics = 9464                        # HTTP for Prometheus: a port of this box alone, or "ADDRESS:PORT"; default: none
-
-[capture]                             # of a camera at /dev/video…; `edge-agent cameras` lists what it offers
-size = "1280x720"                     # pixels; the smallest size that it offers which covers this
-# pixels = "YUYV"                     # MJPG, YUYV, UYVY, NV12 or GREY; default: the best that it offers, in this order
-
-[uplink]                              # what happens to a frame before it is sent; heads are trained for it
-max_width = 960                       # pixels; larger frames are made smaller, aspect ratio kept
-max_height = 576                      # pixels
-quality = 80                          # JPEG quality, 1 to 100
-chroma = "420"                        # chroma subsampling: 420, 422 or 444
-passthrough = true                    # a JPEG frame that is already small enough is sent untouched
-congestion = "cubic"                  # how fast to send: cubic, or bbr where packets get lost; default: cubic, over TCP the system's
-patches = "all"                       # or only those that matter: changed, changed(LEVELS,FRAMES), random(SHARE)
-reuse_for = "0s"                      # with changed: while nothing changes, the last embedding answers this long
-
-[[mask]]                              # what nobody is to see, hidden before a frame leaves this box; default: nothing
-rectangle = [0.0, 0.0, 0.2, 0.1]      # left, top, right, bottom, as fractions of the picture
-pixelate = 64                         # blocks of so many pixels of the camera's picture; without it: filled with grey
-
-[[mask]]                              # as many as needed
-polygon = [[0.7, 0.1], [0.95, 0.1], [0.9, 0.4]] # or column and row of each corner
-
-#[mqtt]                               # tells a broker the answers, too; Home Assistant finds the sensors by itself
-#broker = "mqtts://broker.example:8883" # or mqtt://HOST:1883, which everybody between here and there can read
-#ca = "broker-ca.pem"                 # who signed the broker's certificate; default: the system's authorities
-#username = "plaza-1"                 # default: none
-#password_file = "mqtt-password"      # its first line is the password; or the environment variable FTH_MQTT_PASSWORD
-#topic = "fine-tuned-heads"           # topics begin with it: fine-tuned-heads/CAMERA/HEAD/state
-#discovery = "homeassistant"          # Home Assistant's discovery prefix; false: sensors are not announced
-#every = "1s"                         # at most one value per head in this time, the newest
-"#;
+pub const EXAMPLE: &str = include_str!("example.toml");
 
 /// What a person asked for, from any layer; every key optional. See [`EXAMPLE`].
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, clap::Args)]

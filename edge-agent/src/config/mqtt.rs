@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
+use shared::secret::Secret;
 use shared::telemetry::redact_url;
 
-use super::broker::{Broker, Login, Password, Secret};
+use super::broker::{Broker, Login, Password};
 use super::settings::Problem;
 
 /// Holds the password where there is no file with it: a flag would show it to every user of the machine.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use fixtures::mosquitto::{Heard, Mosquitto};
+use fixtures::mosquitto::{ACL, Heard, Mosquitto};
 use fixtures::prometheus::Page;
 use fixtures::{ALWAYS, Authority, Leaf};
 use serde_json::Value;
@@ -16,9 +16,6 @@ use crate::agent_process::{Agent, bare, frames, head, manifest, run};
 const USER: &str = "plaza-1";
 const PASSWORD: &str = "correct horse";
 const DOCUMENTED: &str = include_str!("../../../docs/camera-box.md");
-const ACL: &str = "topic write fine-tuned-heads/plaza-1/#
-topic readwrite homeassistant/sensor/fth_plaza-1/#
-topic read homeassistant/status";
 
 const STATUS: &str = "fine-tuned-heads/plaza-1/status";
 const STATE: &str = "fine-tuned-heads/plaza-1/frame-number/state";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fixtures::mosquitto::{Listener, Mosquitto};
+use fixtures::mosquitto::{ACL, Listener, Mosquitto};
 use serde_json::{Value, json};
 use tests::answers::Line;
 use tests::setup::CAMERA;
@@ -11,9 +11,6 @@ use crate::agent::{Agent, live_list, small_setup};
 use crate::swap::{CHANNEL, Shop};
 
 const PASSWORD: &str = "correct horse";
-const ACL: &str = "topic write fine-tuned-heads/plaza-1/#
-topic readwrite homeassistant/sensor/fth_plaza-1/#
-topic read homeassistant/status";
 
 const STATUS: &str = "fine-tuned-heads/plaza-1/status";
 const COUNT: &str = "fine-tuned-heads/plaza-1/people-count";

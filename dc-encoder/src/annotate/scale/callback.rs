@@ -11,12 +11,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use shared::secret::Secret;
 use tokio::net::TcpListener;
 
 use super::task;
 use crate::annotate::http::{self, Request, Response, refusal};
-use crate::annotate::secret::Place;
-use crate::annotate::{AnnotateError, Batch, ConfigFault, ScaleConfig, Secret, send};
+use crate::annotate::secret::{self, Place};
+use crate::annotate::{AnnotateError, Batch, ConfigFault, ScaleConfig, send};
 use crate::archive::Archive;
 
 /// The header that carries the key ("Live Callback Auth Key" of the dashboard).
@@ -53,7 +54,7 @@ impl Callback {
     pub fn new(archive: Arc<Archive>, config: &ScaleConfig) -> Result<Self, AnnotateError> {
         let (what, key) = ("callback key of Scale", "callback_key_file");
         let file = config.callback_key_file.as_deref();
-        let key = Secret::find(Place { what, key, file, variable: "SCALE_CALLBACK_KEY" });
+        let key = secret::find(Place { what, key, file, variable: "SCALE_CALLBACK_KEY" });
         Ok(Self { archive, key: key.map_err(ConfigFault::from)? })
     }
 

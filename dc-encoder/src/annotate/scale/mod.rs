@@ -16,13 +16,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use shared::head::Task;
+use shared::secret::Secret;
 
-use super::parts::Part;
-use super::secret::Place;
-use super::web::{Ask, Body, By, Server, Web};
-use super::{
-    AnnotateError, Asked, ConfigFault, Item, Keep, Outgoing, Patience, Platform, Pulled, Secret, WebError,
-};
+use super::secret::{self, Place};
+use super::web::{Ask, Body, By, Part, Server, Web};
+use super::{AnnotateError, Asked, ConfigFault, Item, Keep, Outgoing, Patience, Platform, Pulled, WebError};
 use crate::archive::FrameId;
 pub use callback::{Callback, Listening, Reply};
 pub use config::ScaleConfig;
@@ -53,7 +51,7 @@ impl Scale {
     pub fn new(config: ScaleConfig, classes: Vec<String>, patience: Patience) -> Result<Self, AnnotateError> {
         let file = config.key_file.as_deref();
         let place = Place { what: "API key of Scale", key: "key_file", file, variable: "SCALE_API_KEY" };
-        let key = Secret::find(place).map_err(ConfigFault::from)?;
+        let key = secret::find(place).map_err(ConfigFault::from)?;
         let server =
             Server { platform: PLATFORM, url: &config.url, remedy: REMEDY, plain: config.plain_http };
         Ok(Self { web: Web::new(server, patience)?, config, classes, key })

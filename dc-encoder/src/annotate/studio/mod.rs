@@ -15,13 +15,11 @@ mod task;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use shared::secret::Secret;
 
-use super::parts::Part;
-use super::secret::Place;
-use super::web::{Ask, Body, By, Server, Web};
-use super::{
-    AnnotateError, Asked, ConfigFault, Item, Keep, Outgoing, Patience, Platform, Pulled, Secret, WebError,
-};
+use super::secret::{self, Place};
+use super::web::{Ask, Body, By, Part, Server, Web};
+use super::{AnnotateError, Asked, ConfigFault, Item, Keep, Outgoing, Patience, Platform, Pulled, WebError};
 use crate::archive::{FrameId, Record};
 pub use config::StudioConfig;
 use markup::Question;
@@ -69,7 +67,7 @@ impl Studio {
         let file = config.token_file.as_deref();
         let what = "token of Label Studio";
         let place = Place { what, key: "token_file", file, variable: "LABEL_STUDIO_TOKEN" };
-        let token = Secret::find(place).map_err(ConfigFault::from)?;
+        let token = secret::find(place).map_err(ConfigFault::from)?;
         // A personal access token is a JSON Web Token: three parts.
         let token = match token.reveal().split('.').count() {
             3 => Token::Personal { token, access: None },
@@ -107,7 +105,7 @@ impl Studio {
         let Token::Personal { token, access: access @ None } = &mut self.token else { return Ok(()) };
         let body = Body::Json(json!({ "refresh": token.reveal() }));
         let answer = self.web.ask(&Ask { again: true, ..Ask::post(PATH, body) }, By::Nobody)?;
-        let fresh = Secret::parse("token", PLATFORM, answer["access"].as_str().unwrap_or_default());
+        let fresh = secret::parse("token", PLATFORM, answer["access"].as_str().unwrap_or_default());
         *access = Some(fresh.map_err(|_| self.web.strange(PATH, "no token in `access`"))?);
         Ok(())
     }

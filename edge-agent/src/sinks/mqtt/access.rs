@@ -266,7 +266,9 @@ fn ended(mqtt: &Mqtt, how: &str) -> Trouble {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Login, Secret};
+    use shared::secret::Secret;
+
+    use crate::config::Login;
 
     use super::*;
 

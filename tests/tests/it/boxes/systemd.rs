@@ -12,14 +12,14 @@ use super::{
 /// The server's name in the page.
 const SERVER: &str = "encoder.example.net";
 /// Where the authority is: a machine of the owner's in the page, a folder here.
-const AUTHORITY: &str = "cd /root/authority";
+const AUTHORITY: &str = "cd /srv/authority";
 
 /// What the page on the server says, up to "a model, and go".
 fn install_the_server(machine: &mut Machine) {
     machine.ok("cd /world && sudo apt-get install -y ./dc-encoder.deb");
     let unready = machine.run("sudo -u dc-encoder dc-encoder doctor --config /etc/dc-encoder/encoder.toml");
     assert!(unready.status != 0 && unready.text.contains("FAIL"), "{}", unready.text);
-    machine.ok(&format!("echo 127.0.0.1 {SERVER} >>/etc/hosts && mkdir /root/authority"));
+    machine.ok(&format!("echo 127.0.0.1 {SERVER} >>/etc/hosts && mkdir /srv/authority"));
     for command in [
         "pki init".to_owned(),
         format!("pki issue --server {SERVER}"),
