@@ -10,7 +10,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::multipart::{self, Form};
 use reqwest::{Method, Url};
 use serde_json::Value;
@@ -106,6 +106,9 @@ impl WebError {
     }
 }
 
+/// Of a form's files: all of them are frames.
+const JPEG: [(HeaderName, HeaderValue); 1] = [(CONTENT_TYPE, HeaderValue::from_static("image/jpeg"))];
+
 /// A part of a form.
 #[derive(Clone)]
 pub(super) struct Part {
@@ -118,13 +121,11 @@ pub(super) struct Part {
 impl Part {
     fn add(&self, form: Form) -> Form {
         let part = multipart::Part::bytes(self.bytes.clone());
-        form.part(
-            self.name.clone(),
-            match &self.file {
-                Some(file) => part.file_name(file.clone()),
-                None => part,
-            },
-        )
+        let part = match &self.file {
+            Some(file) => part.file_name(file.clone()).headers(JPEG.into_iter().collect()),
+            None => part,
+        };
+        form.part(self.name.clone(), part)
     }
 }
 
