@@ -7,7 +7,7 @@ BUILD := cargo build --release --locked -p dc-encoder -p edge-agent -p tests --b
 BENCH := cargo bench --locked -p dc-encoder -p edge-agent -p tests --bench
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages test-boxes bench-archive bench-suggest check-archive test-label-studio check-s3
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages check-reproducible test-boxes bench-archive bench-suggest check-archive test-label-studio check-label-page check-s3
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -112,7 +112,8 @@ check-metrics: packages-needed ## both programs' metrics, through Prometheus' li
 		cargo test --workspace --locked -- --ignored promtool; \
 	fi
 
-bench-archive: packages-needed ## finding in a million frames, suggesting among 100,000, frames stored a second; DIR= on which disk
+bench-archive: packages-needed ## finding in a million frames, suggesting among 100,000, frames stored a second beside serving; DIR= on which disk
+	$(BUILD)
 	@DIR=$(call quote,$(or $(DIR),$(CARGO_TARGET_DIR))) $(BENCH) archive
 
 SUGGESTED = $(CARGO_TARGET_DIR)/bench-suggest
@@ -135,6 +136,11 @@ test-label-studio: packages-needed ## batches through a real Label Studio (1 GB 
 	cargo build --locked --workspace --bins
 	@$$(VENV=.venv-label-studio PYTHON=$(call quote,$(PYTHON)) sh tests/peers/setup.sh label-studio) \
 		tests/peers/label_studio.py $(CARGO_TARGET_DIR)/debug/dc-encoder
+
+check-label-page: packages-needed ## the built-in page in a browser, by keyboard and mouse; CHROMEDRIVER=, else Debian's is installed
+	@[ -n $(call quote,$(CHROMEDRIVER)) ] || sh cross/debian-packages.sh chromium chromium-driver
+	cargo build --locked --workspace --bins
+	@CHROMEDRIVER=$(call quote,$(CHROMEDRIVER)) python3 tests/peers/label_page.py $(CARGO_TARGET_DIR)/debug/dc-encoder
 
 check-s3: packages-needed ## the archive's frames in a bucket, served by moto: every command, outages, kills; PYTHON=one with it; KILLS=20
 	cargo build --locked --workspace --bins
@@ -170,6 +176,9 @@ test-boxes: packages-needed ## packages on virtual camera boxes of three archite
 
 packages: packages-needed ## .deb and .tar.gz of both programs, reproducible, with lintian and SHA-256 sums; TARGET=one architecture
 	@sh cross/packages.sh $(TARGET)
+
+check-reproducible: packages-needed ## packages built twice, in two folders, byte for byte the same; TARGET=one architecture
+	@sh cross/reproduce.sh $(TARGET)
 
 fuzz: ## one minute of fuzzing the wire decoder (needs cargo-fuzz)
 	cd protocol && mkdir -p fuzz/corpus/decode && \

@@ -36,10 +36,15 @@ for unit in lib/systemd/system/*; do
 done
 if [ -z "$dest" ]; then
     if ! getent passwd $program >/dev/null; then
-        useradd --system --user-group --no-create-home --home-dir /var/lib/$program --shell /usr/sbin/nologin $program
+        if command -v useradd >/dev/null; then
+            useradd --system --user-group --no-create-home --home-dir /var/lib/$program --shell /usr/sbin/nologin $program
+        else # busybox
+            addgroup -S $program && adduser -S -D -H -h /var/lib/$program -s /sbin/nologin -G $program $program
+        fi
     fi
     for group in video render; do
-        ! getent group $group >/dev/null || usermod --append --groups $group $program
+        getent group $group >/dev/null || continue
+        if command -v usermod >/dev/null; then usermod --append --groups $group $program; else addgroup $program $group; fi
     done
     install -d -m 0750 -o $program -g $program /var/lib/$program
     install -d -m 0750 -o root -g $program /etc/$program

@@ -1,5 +1,6 @@
 #!/bin/sh
-# package.sh PROGRAM TARGET: a Debian package and a tarball of edge-agent or dc-encoder in target/boxes. Two runs on one
+# package.sh PROGRAM TARGET: a Debian package and a tarball of edge-agent or dc-encoder in target/boxes; of the statically
+# linked agent, which is for other systems, the tarball alone. Prints the path of what it made. Two runs on one
 # commit give the same bytes. Exit status 3: there is no toolchain for TARGET here (cross/build.sh).
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,7 +13,7 @@ version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Carg
 
 binary=$(sh cross/build.sh "$program" "$target") || exit $?
 binary=$(echo "$binary" | tail -1)
-glibc=$(sh cross/check-glibc.sh "$binary" "$glibc_floor" | sed 's/glibc //')
+libc_wanted=$(sh cross/check-glibc.sh "$binary" "$libc_floor" | sed 's/glibc //')
 mkdir -p "$out"
 root=$(mktemp -d "$out/.$program-$deb_arch.XXXXXX")
 trap 'rm -rf "$root"' EXIT
@@ -39,7 +40,7 @@ if [ "$program" = dc-encoder ]; then
 fi
 
 # The tarball is what the package installs, and a script that does it elsewhere.
-name=$program-$version-$target-linux-gnu
+name=$program-$version-${target%-musl}-linux-$libc
 tree=$(mktemp -d "$out/.tar.XXXXXX")
 trap 'rm -rf "$root" "$tree"' EXIT
 mkdir "$tree/$name"
@@ -49,13 +50,14 @@ sed "s/@PROGRAM@/$program/g" cross/install.sh > "$tree/$name/install.sh"
 chmod 755 "$tree/$name/install.sh"
 tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$tree" -cf - "$name" |
     gzip -9n > "$out/$name.tar.gz"
+if [ $libc = musl ]; then echo "$out/$name.tar.gz"; exit 0; fi
 
 mkdir -m 755 "$root/DEBIAN"
 for script in postinst prerm postrm; do install -m 0755 "cross/$program/$script" "$root/DEBIAN/$script"; done
 (cd "$root" && find etc -type f | sort | sed 's|^|/|') > "$root/DEBIAN/conffiles"
 size=$(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f1)
 {
-    sed -e "s/@ARCH@/$deb_arch/" -e "s/@LIBC@/libc6 (>= $glibc)/" -e '/^Description:/,$d' "cross/$program/control"
+    sed -e "s/@ARCH@/$deb_arch/" -e "s/@LIBC@/libc6 (>= $libc_wanted)/" -e '/^Description:/,$d' "cross/$program/control"
     printf 'Version: %s\nPriority: optional\nInstalled-Size: %s\n' "$version" "$size"
     echo 'Maintainer: Fine-Tuned Heads <maintainers@fine-tuned-heads.example>'
     sed -n '/^Description:/,$p' "cross/$program/control"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# packages.sh [TARGET…]: packages of the agent for all architectures and of the encoder for x86_64 and aarch64, with
-# lintian, SHA-256 sums, and sizes against their goals. An architecture without a toolchain here is said at the end, and
-# the others are built.
+# packages.sh [TARGET…]: packages of the agent for all architectures and of the encoder for x86_64 and aarch64 (by name
+# also x86_64-musl and aarch64-musl: the agent linked statically, as a tarball), with lintian, SHA-256 sums, and sizes
+# against their goals. An architecture without a toolchain here is said at the end, and the others are built.
 set -eu
 cd "$(dirname "$0")/.."
 sh cross/debian-packages.sh lintian
@@ -16,19 +16,24 @@ goal() { # WHAT GOAL_BYTES MEASURED_BYTES
 }
 pack() { # PROGRAM TARGET
     status=0
-    deb=$(sh cross/package.sh "$1" "$2") || status=$?
+    made=$(sh cross/package.sh "$1" "$2") || status=$?
     case $status in
         0) ;;
         3) missing="$missing $1/$2"; return ;;
         *) failed="$failed $1/$2"; return ;;
     esac
-    deb=$(echo "$deb" | tail -1)
+    made=$(echo "$made" | tail -1)
     built="$built $1/$2"
-    echo "$deb"
-    lintian --tag-display-limit 0 --allow-root --fail-on error "$deb" || failed="$failed lintian:$1/$2"
+    echo "$made"
+    case $made in
+        *.deb)
+            lintian --tag-display-limit 0 --allow-root --fail-on error "$made" || failed="$failed lintian:$1/$2"
+            installed=$(dpkg-deb --fsys-tarfile "$made" | tar -tv | awk '{ n += $3 } END { print n }') ;;
+        *) installed=$(tar -tvzf "$made" | awk '{ n += $3 } END { print n }') ;;
+    esac
     [ "$1" = edge-agent ] || return 0
-    goal "edge-agent $2 package" 3000000 "$(stat -c %s "$deb")"
-    goal "edge-agent $2 installed" 8000000 "$(dpkg-deb --fsys-tarfile "$deb" | tar -tv | awk '{ n += $3 } END { print n }')"
+    goal "edge-agent $2 package" 3000000 "$(stat -c %s "$made")"
+    goal "edge-agent $2 installed" 8000000 "$installed"
 }
 targets=${*:-x86_64 aarch64 armv7}
 for target in $targets; do pack edge-agent "$target"; done

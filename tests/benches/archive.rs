@@ -1,8 +1,13 @@
 //! The archive's goals: `make bench-archive`.
 #![allow(missing_docs)]
 
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use dc_encoder::archive::{Archive, Embedding, FrameId, Incoming, Query, Record, Zone};
 use dc_encoder::suggest::{self, Options, Scaled};
@@ -11,7 +16,11 @@ use protocol::SpaceId;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use shared::image::{Chroma, Rgb, jpeg};
+use tempfile::TempDir;
+use tests::answers::Line;
 use tests::goals::goal;
+use tests::process::Running;
+use tests::setup::{Options as Setup, Server, demo_model, prepare};
 
 /// Frames of the synthetic index, and its cameras.
 const FRAMES: usize = 1_000_000;
@@ -19,9 +28,13 @@ const CAMERAS: usize = 10;
 /// Frames with embeddings, and their numbers.
 const EMBEDDED: usize = 100_000;
 const DIM: usize = 512;
-/// Frames that are stored, and in one transaction.
-const STORED: usize = 1500;
+/// Pictures, of each of which every camera stores a frame, and frames of one transaction.
+const PICTURES: usize = 1500;
 const BATCH: usize = 32;
+/// More frames a second than the encoder answers: it is never idle.
+const FPS: &str = "200";
+/// How long serving is watched with nothing beside it.
+const ALONE: Duration = Duration::from_secs(5);
 /// Searches; the slowest of a hundred counts.
 const SEARCHES: usize = 100;
 
@@ -125,14 +138,65 @@ fn picture(rng: &mut ChaCha8Rng) -> Bytes {
     jpeg::encode(&rgb, 88, Chroma::C444).into()
 }
 
-fn ingest(archive: &Archive) -> anyhow::Result<()> {
-    let mut rng = ChaCha8Rng::seed_from_u64(3);
-    let pictures: Vec<Bytes> = (0..STORED).map(|_| picture(&mut rng)).collect();
-    let bytes: usize = pictures.iter().map(Bytes::len).sum();
+/// A server that a camera keeps busy.
+struct Serving {
+    server: Server,
+    agent: Running,
+    /// Frames that were answered.
+    answered: Arc<AtomicU64>,
+    _dir: TempDir,
+}
+
+impl Serving {
+    /// Returns with the first answer.
+    fn start() -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let prepared =
+            prepare(dir.path(), &Setup { model: demo_model(), training_frames: 40, live_frames: 20 })?;
+        let once = fs::read_to_string(&prepared.live)?;
+        let again = prepared.live.with_file_name("again.jsonl");
+        fs::write(&again, once.repeat(5000))?;
+        let server = prepared.serve(dir.path(), "127.0.0.1:0")?;
+        let source = format!("list:{}", again.display());
+        let mut agent = prepared.agent(dir.path(), &server.address, &["--source", &source, "--fps", FPS])?;
+        let lines = BufReader::new(agent.stdout().context("the output is piped")?).lines();
+        let answered = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&answered);
+        std::thread::spawn(move || {
+            let mut newest = None;
+            for line in lines.map_while(Result::ok).filter_map(|line| Line::parse(&line).ok()) {
+                if line.is_answer() && newest.replace(line.seq) != Some(line.seq) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        while answered.load(Ordering::Relaxed) == 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self { server, agent, answered, _dir: dir })
+    }
+
+    /// Answers a second while `work` is done.
+    fn beside<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(T, f64)> {
+        let (before, begun) = (self.answered.load(Ordering::Relaxed), Instant::now());
+        let done = work()?;
+        let answers = self.answered.load(Ordering::Relaxed) - before;
+        Ok((done, answers as f64 / begun.elapsed().as_secs_f64()))
+    }
+
+    fn stop(mut self) -> anyhow::Result<()> {
+        self.agent.stop(Duration::from_secs(10))?;
+        self.server.encoder.stop(Duration::from_secs(10))?;
+        Ok(())
+    }
+}
+
+/// Stores one frame of each picture for a camera; frames a second.
+fn store(archive: &Archive, camera: &str, pictures: &[Bytes]) -> anyhow::Result<f64> {
     let begun = Instant::now();
     for (batch, pictures) in pictures.chunks(BATCH).enumerate() {
         let frames = pictures.iter().enumerate().map(|(i, jpeg)| Incoming {
-            camera: "plaza-1".to_owned(),
+            camera: camera.to_owned(),
             captured_at: after(batch * BATCH + i),
             zone: Zone::utc(),
             uncertainty_ms: 0,
@@ -142,9 +206,33 @@ fn ingest(archive: &Archive) -> anyhow::Result<()> {
         });
         archive.add(frames.collect())?;
     }
-    let rate = STORED as f64 / begun.elapsed().as_secs_f64();
-    eprintln!("{STORED} frames of {} kB, {BATCH} a transaction", bytes / STORED / 1000);
+    Ok(pictures.len() as f64 / begun.elapsed().as_secs_f64())
+}
+
+fn ingest(archive: &Archive) -> anyhow::Result<()> {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let pictures: Vec<Bytes> = (0..PICTURES).map(|_| picture(&mut rng)).collect();
+    let bytes: usize = pictures.iter().map(Bytes::len).sum();
+    eprintln!("{PICTURES} frames a camera of {} kB, {BATCH} a transaction", bytes / PICTURES / 1000);
+    let rate = store(archive, "plaza-1", &pictures)?;
     goal("ingest", ">=200/s", &format!("{rate:.0}/s"), rate >= 200.0);
+    let serving = Serving::start()?;
+    let ((), alone) = serving.beside(|| {
+        std::thread::sleep(ALONE);
+        Ok(())
+    })?;
+    let cameras = ["plaza-2", "plaza-3", "plaza-4"];
+    let (rates, beside) =
+        serving.beside(|| cameras.iter().map(|camera| store(archive, camera, &pictures)).collect())?;
+    serving.stop()?;
+    let rates: Vec<f64> = rates;
+    let rate = rates.len() as f64 / rates.iter().map(|rate| 1.0 / rate).sum::<f64>();
+    eprintln!(
+        "a saturated encoder (demo model) answers {alone:.1} frames a second, and {beside:.1} while frames are stored: \
+         {:.2} of it",
+        beside / alone
+    );
+    goal("ingest-beside-serving", ">=200/s", &format!("{rate:.0}/s"), rate >= 200.0);
     anyhow::ensure!(archive.verify(true)?.faults.is_empty(), "the archive is not whole");
     Ok(())
 }

@@ -19,7 +19,7 @@ initrd() { # ARCH DEBIAN
         cp "$path" "$tree/modules/"
         basename "$path"
     done < "$tree/modules/paths" > "$tree/modules/order"
-    cp "$2/bin/busybox" "$tree/bin/"
+    cp "$2/bin/busybox" "$2/usr/bin/v4l2-ctl" "$tree/bin/"
     install -m 0755 tests/boxes/initrd "$tree/init"
     (cd "$tree" && find . | LC_ALL=C sort | cpio --quiet -o -H newc | gzip -1) > "$vm/$1.initrd"
     rm -rf "$tree"
@@ -37,7 +37,7 @@ disk() { # ARCH DEBIAN
         tar -C "$2/$part" -c --exclude ./modules . | tar -C "$tree/$part" -x
     done
     for deb in "$boxes"/*_"$1".deb; do dpkg-deb -x "$deb" "$tree"; done
-    cp "$2/bin/busybox" "$tree/bin/"
+    cp "$2/bin/busybox" "$2/usr/bin/v4l2-ctl" "$tree/bin/"
     install -m 0755 tests/boxes/init "$tree/sbin/init"
     rm -f "$vm/$1.disk"
     mke2fs -q -t ext4 -d "$tree" -E root_owner=0:0 "$vm/$1.disk" 192M

@@ -22,6 +22,7 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 program = sys.argv[1]
+agent = str(pathlib.Path(program).with_name("edge-agent"))
 model = pathlib.Path(__file__).parents[2] / "dc-encoder/models/demo"
 keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "a-secret-that-nobody-sees"}
 plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "FTH_"))}
@@ -203,6 +204,43 @@ with tempfile.TemporaryDirectory() as work:
     print(" ", said.strip().splitlines()[-1])
     assert ": 0 faults" in call("archive", "verify", *at)
     assert len(objects("site/frames/live/")) >= 150
+
+    print("a server keeps samples of its agents' frames, and answers while it cannot")
+    pki, ready, log = work / "pki", work / "ready", work / "serve.log"
+    call("pki", "init", "--dir", pki)
+    call("pki", "issue", "--dir", pki, "--server", "127.0.0.1")
+    call("pki", "issue", "--dir", pki, "--camera", "gate-7")
+    (work / "encoder.toml").write_text(f"[archive]\ndir = {json.dumps(str(work / 'archive'))}\none_in = 1\n")
+    settings = ["--config", work / "encoder.toml", "--model", model, "--pki", pki, "--device", "cpu"]
+    serve = [program, "serve", "--listen", "127.0.0.1:0", "--ready-file", ready, *settings]
+    with open(log, "w", encoding="utf-8") as out:
+        serving = subprocess.Popen(map(str, serve), env=environment, stdout=out, stderr=out)
+    while not ready.exists() or not ready.read_text().strip():
+        assert serving.poll() is None, log.read_text()
+        time.sleep(0.05)
+    link = ["--camera", "gate-7", "--server", ready.read_text().strip(), "--identity", pki / "cameras/gate-7"]
+    watch = [agent, "run", *link, "--source", listed, "--fps", "5", "--format", "json"]
+    watching = subprocess.Popen(map(str, watch), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def until(what, condition):
+        while not condition():
+            assert serving.poll() is None and watching.poll() is None, (what, log.read_text())
+            time.sleep(0.05)
+
+    until("samples", lambda: len(objects("site/frames/gate-7/")) >= 10)
+    proxy.down()
+    until("a refusal", lambda: "samples are not kept" in log.read_text())
+    before = len(objects("site/frames/gate-7/"))
+    proxy.up = True
+    until("samples again", lambda: len(objects("site/frames/gate-7/")) >= before + 5)
+    watching.send_signal(signal.SIGTERM)
+    ledger = re.search(r"captured=(\d+) answered=(\d+) dropped=(\d+)", watching.communicate()[1])
+    serving.send_signal(signal.SIGTERM)
+    assert serving.wait(60) == 0, log.read_text()
+    assert ": 0 faults" in call("archive", "verify", *at)
+    samples = [it for it in call("archive", "find", *at, "--limit", "0", "--json").splitlines() if '"camera":"gate-7"' in it]
+    assert len(objects("site/frames/gate-7/")) == len(samples) and keys["AWS_SECRET_ACCESS_KEY"] not in log.read_text()
+    print(f"  {ledger[0]}; {len(samples)} of them in the bucket")
 
     kills, acknowledged, midway = int(os.environ.get("KILLS") or 20), 0, 0
     print(f"killed {kills} times while frames are added")

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use shared::capture::Stop;
+use shared::image::Mask;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::archive::{At, KeepArgs, parse_time};
@@ -48,6 +49,10 @@ pub struct Args {
     uncertainty: Option<Duration>,
     #[command(flatten)]
     keep: KeepArgs,
+    /// A region that nobody is to see, grey in every frame that is kept: left,top,right,bottom, or the columns and rows of a
+    /// polygon's corners, as fractions of the picture; :16 behind it makes squares of 16 pixels instead. As often as needed
+    #[arg(long = "mask", value_name = "REGION")]
+    masks: Vec<Mask>,
     /// End after this time
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     during: Option<Duration>,
@@ -97,6 +102,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         uncertainty: args.uncertainty,
         keep: args.keep.into(),
         novelty: args.novelty,
+        masks: args.masks,
         during: args.during,
         frames: args.frames,
         ffmpeg: args.ffmpeg,

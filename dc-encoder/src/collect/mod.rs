@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use shared::capture::{Backoff, CaptureError, Image, Shot, SourceUri, Stop};
-use shared::image::{Chroma, jpeg};
+use shared::image::{Chroma, Limits, Mask, jpeg};
 
 use crate::archive::{Added, Archive, ArchiveError, Embedder, Incoming, Keep, Novelty, Zone};
 use crate::backend::BackendError;
@@ -73,6 +73,8 @@ pub struct Config {
     pub keep: Keep,
     /// Share of the usual distance between embeddings that a frame must be away from the last one; 0 keeps all.
     pub novelty: f32,
+    /// What nobody is to see: hidden before anything else happens to a frame. Then no JPEG is kept as it came.
+    pub masks: Vec<Mask>,
     /// End after so long.
     pub during: Option<Duration>,
     /// End after so many frames were kept.
@@ -170,6 +172,18 @@ pub fn run(
     kept?;
     captured?;
     Ok(keeper.summary)
+}
+
+/// The file that is kept: with masks, of nothing but pixels.
+fn kept(image: Image, masks: &[Mask]) -> Result<Bytes, String> {
+    let mut rgb = match image {
+        Image::Jpeg(jpeg) if masks.is_empty() => return Ok(jpeg),
+        Image::Jpeg(jpeg) => jpeg::decode(&jpeg, &Limits::default()).map_err(|error| error.to_string())?,
+        Image::Rgb(rgb) => rgb,
+        Image::Yuyv { .. } => return Err("raw video, as devices give it to the agent".to_owned()),
+    };
+    masks.iter().for_each(|mask| mask.apply(&mut rgb));
+    Ok(Bytes::from(jpeg::encode(&rgb, QUALITY, Chroma::C420)))
 }
 
 /// What became of a wait for a shot.
@@ -272,10 +286,8 @@ impl Keeper<'_> {
 
     fn take(&mut self, shot: Shot, clock: &mut Clock) {
         let (captured_at, uncertainty) = clock.time(&shot);
-        let jpeg = match shot.image {
-            Ok(Image::Jpeg(jpeg)) => jpeg,
-            Ok(Image::Rgb(image)) => Bytes::from(jpeg::encode(&image, QUALITY, Chroma::C420)),
-            Ok(Image::Yuyv { .. }) => return, // devices are the agent's
+        let jpeg = match shot.image.and_then(|image| kept(image, &self.config.masks)) {
+            Ok(jpeg) => jpeg,
             Err(why) => {
                 tracing::warn!(frame = shot.id, why, "a frame cannot be read");
                 self.summary.unreadable += 1;

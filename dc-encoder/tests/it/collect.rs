@@ -11,6 +11,7 @@ use std::time::Duration;
 use dc_encoder::archive::{Archive, Found, Query};
 use dc_encoder::model::file::{self, Precision};
 use dc_encoder::model::init;
+use shared::image::{Limits, jpeg};
 use tempfile::TempDir;
 
 use super::pretrain::{frames, tiny};
@@ -102,6 +103,33 @@ fn a_folder_keeps_its_own_times_and_a_model_adds_embeddings() {
     assert!(jpegs.contains(&std::fs::read(world.path("frames/000.jpg")).unwrap()), "a JPEG stays as it was");
 }
 
+/// Whether the columns in the left half, but for those whose blocks reach into the right one, are grey.
+fn left_half_is_grey(jpeg: &[u8]) -> bool {
+    let picture = jpeg::decode(jpeg, &Limits::default()).unwrap();
+    let hidden = (0..picture.height).flat_map(|y| (0..picture.width / 2 - 16).map(move |x| (x, y)));
+    hidden.clone().count() > 100
+        && hidden.into_iter().all(|(x, y)| picture.pixel(x, y).iter().all(|it| it.abs_diff(128) < 3))
+}
+
+#[test]
+fn what_a_mask_hides_is_in_no_frame_that_is_kept() {
+    let world = World::new();
+    // JPEGs, which would be kept as they are, and a video.
+    let folder = frames(world.dir.path(), 3);
+    let clip = world.path("clip.mp4");
+    video(&clip);
+    for source in [&folder, &clip] {
+        world.collect(&[source.to_str().unwrap(), "--mask", "0,0,0.5,1"]).unwrap();
+    }
+    let archive = Archive::open_existing(&world.path("archive")).unwrap();
+    let jpegs: Vec<Vec<u8>> = world.found().iter().map(|it| archive.jpeg(&it.record).unwrap()).collect();
+    assert!(jpegs.len() > 3);
+    for jpeg in jpegs {
+        assert!(left_half_is_grey(&jpeg));
+    }
+    assert!(!left_half_is_grey(&std::fs::read(folder.join("000.jpg")).unwrap()));
+}
+
 #[test]
 fn what_is_no_source_is_explained() {
     let world = World::new();
@@ -118,6 +146,8 @@ fn what_is_no_source_is_explained() {
         (vec![text.to_str().unwrap(), "--rate", "often"], "`often` is no rate"),
         (vec![text.to_str().unwrap(), "--schedule", "6-20"], "`6-20` is no schedule"),
         (vec![text.to_str().unwrap(), "--zone", "Mars"], "\"Mars\" is no time zone"),
+        (vec![text.to_str().unwrap(), "--mask", "0,0,1"], "\"0,0,1\" is neither left,top,right,bottom"),
+        (vec![text.to_str().unwrap(), "--mask", "0,0,640,480"], "640 is outside the picture"),
     ] {
         let error = world.collect(&args).unwrap_err();
         assert!(error.contains(want), "{args:?}: {error}");

@@ -53,6 +53,8 @@ pub(super) fn mask(mask: MaskConfig) -> Result<Mask, Wrong> {
             MaskError::Corners(_) => "use 3 to 64",
             MaskError::Crossing(..) => "name the corners in the order of the outline, each once",
             MaskError::Empty => "make it larger, or take it out",
+            // Of command lines alone.
+            MaskError::Words(_) => "write rectangle = [left, top, right, bottom]",
             MaskError::Block(_) => "use 8 to 1024, or leave pixelate out: then the region is grey",
         };
         (error.to_string(), remedy)

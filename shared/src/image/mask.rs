@@ -3,6 +3,8 @@
 //! A pixel is hidden if any of it is within the region. Filled, a region says nothing but where it is; pixelated, it still
 //! says how bright and of what colour each block was on average.
 
+use std::str::FromStr;
+
 use super::Rgb;
 
 /// What a filled region shows: a grey that costs a JPEG next to nothing.
@@ -57,6 +59,32 @@ pub enum MaskError {
     /// Blocks of a size that hides nothing, or everything.
     #[error("blocks of {0} pixels")]
     Block(u32),
+    /// Words that are no region.
+    #[error(
+        "{0:?} is neither left,top,right,bottom nor the columns and rows of three corners or more, as fractions of the \
+         picture, with :N behind for squares of N pixels instead of grey"
+    )]
+    Words(String),
+}
+
+/// As on a command line: `0,0,0.3,1` is a rectangle, `0.1,0,0.9,0,0.5,0.4` a triangle, `…:16` pixelates.
+impl FromStr for Mask {
+    type Err = MaskError;
+
+    fn from_str(text: &str) -> Result<Self, MaskError> {
+        let words = || MaskError::Words(text.to_owned());
+        let (numbers, hide) = match text.split_once(':') {
+            None => (text, Hide::Fill),
+            Some((numbers, block)) => (numbers, Hide::Pixelate(block.parse().map_err(|_| words())?)),
+        };
+        let numbers: Vec<f32> =
+            numbers.split(',').map(|it| it.trim().parse()).collect::<Result<_, _>>().map_err(|_| words())?;
+        match (numbers.as_slice(), numbers.as_chunks()) {
+            ([left, top, right, bottom], _) => Self::rectangle([*left, *top, *right, *bottom], hide),
+            (_, (corners, [])) => Self::polygon(corners.to_vec(), hide),
+            _ => Err(words()),
+        }
+    }
 }
 
 impl Mask {
@@ -247,6 +275,24 @@ mod tests {
     fn changed(image: &Rgb, after: &Rgb) -> Vec<(u32, u32)> {
         let all = (0..image.height).flat_map(|y| (0..image.width).map(move |x| (x, y)));
         all.filter(|(x, y)| image.pixel(*x, *y) != after.pixel(*x, *y)).collect()
+    }
+
+    #[test]
+    fn regions_are_read_from_words() {
+        let read = |text: &str| text.parse::<Mask>();
+        assert_eq!(read("0, 0,0.3,1"), Mask::rectangle([0.0, 0.0, 0.3, 1.0], Hide::Fill));
+        let corners = vec![[0.1, 0.0], [0.9, 0.0], [0.5, 0.4]];
+        assert_eq!(read("0.1,0,0.9,0,0.5,0.4:16"), Mask::polygon(corners, Hide::Pixelate(16)));
+        assert_eq!(read("0.3,0,0,1"), Err(MaskError::Reversed));
+        assert_eq!(
+            read("0,0,1,NaN").map_err(|error| error.to_string()),
+            Err("NaN is outside the picture".to_owned())
+        );
+        assert_eq!(read("0,0,1,1:2"), Err(MaskError::Block(2)));
+        for bad in ["", "0,0,1", "0,0,1,1,1", "a,b,c,d", "0,0,1,1:", "0,0,1,1:x", "0,0,1,1:8:8"] {
+            assert_eq!(read(bad), Err(MaskError::Words(bad.to_owned())));
+        }
+        assert_eq!(read("0,1"), Err(MaskError::Corners(1)));
     }
 
     #[test]

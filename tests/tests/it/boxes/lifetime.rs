@@ -1,4 +1,4 @@
-//! A box's life, from a bare disk: camera, enrolment, answers, heads swapped, camera and power lost.
+//! A box's life, from a bare disk: camera, enrolment, answers, heads swapped, camera lost and silent, power lost.
 
 use std::time::Duration;
 
@@ -103,6 +103,18 @@ fn lose_the_camera(machine: &mut Machine) {
     machine.answer("answer from the camera that is back", |line| line.is_answer() && line.seq > before);
 }
 
+/// The camera stays plugged in and gives no pictures for a while: the stream is opened again, not waited for in vain.
+fn silence_the_camera(machine: &mut Machine) {
+    let dropping =
+        |percent: u32| format!("v4l2-ctl -d /dev/video0 -c percentage_of_dropped_buffers={percent}");
+    machine.ok(&format!(": >/run/agent.log && {}", dropping(100)));
+    machine.until("cat /run/agent.log", "no frame for");
+    machine.catch_up();
+    let before = machine.seen.iter().map(|line| line.seq).max().unwrap();
+    machine.ok(&dropping(0));
+    machine.answer("answer from the camera that sees again", |line| line.is_answer() && line.seq > before);
+}
+
 /// The agent dies at once, and goes on with what it had.
 fn kill(world: &World, machine: &mut Machine) {
     start(machine);
@@ -161,6 +173,8 @@ fn live(architecture: Architecture, place: Place, clock: Option<&'static str>) {
     idle_memory(&mut machine, architecture.debian());
     machine.step("lose the camera");
     lose_the_camera(&mut machine);
+    machine.step("silence the camera");
+    silence_the_camera(&mut machine);
     let [captured, answered, dropped] = account(&mut machine);
     println!("{captured} frames captured, {answered} answered, {dropped} dropped with a reason");
     machine.step("formats");

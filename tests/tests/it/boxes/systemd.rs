@@ -1,7 +1,7 @@
 //! The two pages, docs/encoder-server.md and docs/camera-box.md, typed into a Debian with systemd; then a watchdog, an
 //! upgrade and a purge.
 
-use tests::answers::Line;
+use tests::{answers::Line, goals::goal};
 
 use super::{
     lifetime::{AGENT, give_it_time},
@@ -49,15 +49,19 @@ fn install_the_server(machine: &mut Machine) {
     machine.until("systemctl is-active dc-encoder", "active");
 }
 
-/// What the page on the box says: two commands.
+/// What the page on the box says, and its goal.
+const ON_THE_BOX: [&str; 2] = ["sudo apt-get install -y ./edge-agent.deb", "sudo edge-agent enroll"];
+const MOST_COMMANDS: usize = 2;
+
 fn install_the_box(machine: &mut Machine) {
-    machine.ok("cd /world && sudo apt-get install -y ./edge-agent.deb");
+    let [install, enroll] = ON_THE_BOX;
+    machine.ok(&format!("cd /world && {install}"));
     assert_eq!(machine.run("systemctl is-active edge-agent.path").text, "active\n");
     assert_eq!(machine.run("systemctl is-active edge-agent").text, "inactive\n");
     let made = machine
         .ok("sudo -u dc-encoder dc-encoder enroll create --dir /var/lib/dc-encoder/enroll --camera plaza-1");
     let token = made.lines().find(|line| line.starts_with("FTH1")).expect(&made);
-    machine.ok(&format!("echo {token} | sudo edge-agent enroll"));
+    machine.ok(&format!("echo {token} | {enroll}"));
     // The service starts by itself.
     machine.until("systemctl is-active edge-agent", "active");
     machine.until("journalctl -u edge-agent --no-pager", "connected");
@@ -82,6 +86,9 @@ fn publish(machine: &mut Machine) {
         machine.ok(&format!("{AUTHORITY} && dc-encoder {command}"));
     }
     machine.answer("answer of the head that was published", Line::is_answer);
+    let typed = ON_THE_BOX.len();
+    let what = "commands on a bare Debian box up to its first answer, amd64";
+    goal(what, &format!("<={MOST_COMMANDS}"), &typed.to_string(), typed <= MOST_COMMANDS);
 }
 
 /// What stops answering systemd is ended and started again.

@@ -14,6 +14,7 @@ use crate::model::ops::matmul::{Mat, MatMut, Threads, product};
 /// Columns of a panel for the AVX-512 kernels: two registers of sixteen.
 pub const WIDTH: usize = 32;
 /// Rows that are in registers at one time.
+#[cfg(target_arch = "x86_64")]
 pub(super) const ROWS: usize = 12;
 
 /// The left side of a product: `rows` rows of words that begin `stride` words apart.

@@ -48,7 +48,8 @@ impl Handle {
     fn log(&self) -> String {
         // SAFETY: the program is alive.
         let log = unsafe { result::get_program_log(self.0) }.unwrap_or_default();
-        let bytes: Vec<u8> = log.iter().map(|c| c.cast_unsigned()).take_while(|c| *c != 0).collect();
+        // C's characters have a sign on x86-64, and none on ARM.
+        let bytes: Vec<u8> = log.iter().flat_map(|c| c.to_ne_bytes()).take_while(|c| *c != 0).collect();
         String::from_utf8_lossy(&bytes).chars().take(LOG).collect()
     }
 
