@@ -31,5 +31,6 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "+ $root apt-get update && $root apt-get install --yes --no-install-recommends$missing"
 $root apt-get update -q
+# A machine that was just installed is often at its own upgrades: those are waited for.
 # shellcheck disable=SC2086 # a list of words
-DEBIAN_FRONTEND=noninteractive $root apt-get install --yes --no-install-recommends $missing
+$root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install --yes --no-install-recommends $missing

@@ -5,6 +5,7 @@ for a while; processes are killed. KILLS=20 of them.
 """
 
 import json
+import logging
 import os
 import pathlib
 import random
@@ -108,6 +109,8 @@ def fails(want, *args, env=None):
     print("  refused:", said.strip().splitlines()[-1][:160])
 
 
+# Of its requests there are thousands.
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
 server.start()
 host, port = server.get_host_and_port()

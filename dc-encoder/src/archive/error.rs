@@ -50,7 +50,8 @@ pub enum ArchiveError {
     Store { what: &'static str, place: String, reason: String },
     /// No address of a bucket.
     #[error(
-        "{0:?} is no bucket: write s3://BUCKET/PREFIX, the bucket in 3 to 63 of a-z, 0-9, `.` and `-`, the prefix in          letters, digits, `.`, `_`, `-` and `/`"
+        "{0:?} is no bucket: write s3://BUCKET/PREFIX, the bucket in 3 to 63 of a-z, 0-9, `.` and `-`, the prefix in \
+         letters, digits, `.`, `_`, `-` and `/`"
     )]
     BucketUrl(String),
     /// The archive's settings.

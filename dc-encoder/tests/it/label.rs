@@ -191,7 +191,9 @@ fn the_page_shows_the_batch_and_takes_labels() {
             "{}",
             html.1
         );
-        assert_eq!(client.ask("GET /label.js", &client.host(), "").0, 200);
+        for open in ["GET /label.js", "GET /favicon.ico"] {
+            assert_eq!(client.ask(open, &client.host(), "").0, 200, "{open}");
+        }
         let batch = client.get("/api/batch").json();
         assert_eq!((batch["task"].as_str(), batch["frames"].as_array().unwrap().len()), (Some("count"), 3));
         let first = &batch["frames"][0];

@@ -19,6 +19,7 @@ use crate::heads::labels::column;
 
 const HTML: &str = include_str!("label.html");
 const SCRIPT: &str = include_str!("label.js");
+const ICON: &str = include_str!("icon.svg");
 
 /// What is labelled, and by whom.
 #[derive(Debug, Clone)]
@@ -102,9 +103,11 @@ impl Desk {
             return refusal(403, "this page is only for the browser of this machine");
         }
         let (method, path) = (request.method.as_str(), request.path.as_str());
-        // The script holds nothing, and is asked for without a token.
-        if (method, path) == ("GET", "/label.js") {
-            return text("text/javascript; charset=utf-8", SCRIPT);
+        // Script and icon hold nothing, and are asked for without a token.
+        match (method, path) {
+            ("GET", "/label.js") => return text("text/javascript; charset=utf-8", SCRIPT),
+            ("GET", "/favicon.ico") => return text("image/svg+xml", ICON),
+            _ => {}
         }
         let token = match method {
             "GET" => request.query("token"),
