@@ -16,6 +16,8 @@ pub struct Service {
     /// Name, project, status.
     pub batches: Vec<(String, String, &'static str)>,
     pub files: Vec<Vec<u8>>,
+    /// What each was said to be.
+    about: Vec<Map<String, Value>>,
     pub tasks: Vec<Value>,
     pub faults: Vec<Fault>,
     /// What no client that keeps to the reference does.
@@ -90,10 +92,12 @@ impl Service {
         if names != ["project_name", "metadata", "file"] {
             return self.violated(format!("a file's parts are {names:?}"));
         }
-        if serde_json::from_slice::<Map<String, Value>>(&parts[1].2).is_err() || parts[2].1.is_none() {
+        let about = serde_json::from_slice::<Map<String, Value>>(&parts[1].2);
+        let (Ok(about), true) = (about, parts[2].1.is_some()) else {
             return self.violated("metadata is an object, and a file has a name");
-        }
+        };
         self.files.push(parts[2].2.clone());
+        self.about.push(about);
         let url = format!("scaledata://606e2a0a/{}", self.files.len() - 1);
         Answer::Json(200, json!({ "attachment_url": url, "mime_type": "image/jpeg" }))
     }
@@ -137,8 +141,12 @@ impl Service {
         };
         let file =
             picture.as_str().and_then(|it| it.strip_prefix("scaledata://606e2a0a/")?.parse::<usize>().ok());
-        if file.is_none_or(|file| file >= self.files.len()) {
+        let Some(about) = file.and_then(|file| self.about.get(file)) else {
             return self.violated(format!("there is no picture {picture}"));
+        };
+        // The service does not look; who searches it for a frame does.
+        if ["frame", "path"].iter().any(|key| about.get(*key) != body["metadata"].get(*key)) {
+            return self.violated(format!("of {about:?} the task says {}", body["metadata"]));
         }
         if !body["metadata"].is_object() || !body["unique_id"].is_string() {
             return self.violated("metadata is an object, unique_id a string");
