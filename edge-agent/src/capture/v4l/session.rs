@@ -21,8 +21,9 @@ use super::picture::Geometry;
 use super::rate::Thinner;
 use crate::capture::{CaptureError, Options, Pixels, STOP_POLL, Shot, Stop};
 
-/// Buffers mapped: one being read here, one being filled, two between.
-const BUFFERS: u32 = 4;
+/// Buffers mapped: one being read here, one being filled, one between. They are most of an idle agent's memory, and a driver
+/// that needs more gives more.
+const BUFFERS: u32 = 3;
 /// More than any driver gives.
 const MAX_BUFFERS: usize = 32;
 
