@@ -27,6 +27,19 @@ fn start_with(machine: &mut Machine, environment: &str) {
     ));
 }
 
+/// Ends the agent in peace; what it said.
+pub fn stop(machine: &mut Machine) -> String {
+    machine.ok("kill $(cat /run/agent.pid)");
+    let log = machine.until("cat /run/agent.log", "captured=");
+    wait(machine);
+    log
+}
+
+/// Waits until the agent has closed its files: the port for answers opens for one at a time.
+fn wait(machine: &mut Machine) {
+    machine.ok("while [ -e /proc/$(cat /run/agent.pid)/fd/1 ]; do sleep 0.1; done");
+}
+
 /// Whether a line is a fresh answer of this release.
 fn of<'a>(release: &'a Release) -> impl Fn(&Line) -> bool + 'a {
     |line| line.is_answer() && line.release.as_deref() == Some(release.release.as_str())
@@ -78,8 +91,7 @@ fn swap(world: &World, machine: &mut Machine) {
 
 /// Ends the agent: whatever happened to it, every frame was answered, or dropped with a reason, once.
 pub fn account(machine: &mut Machine) -> [u64; 3] {
-    machine.ok("kill $(cat /run/agent.pid)");
-    let log = machine.until("cat /run/agent.log", "captured=");
+    let log = stop(machine);
     let [captured, answered, dropped] = crate::agent::ledger(&log);
     assert_eq!(captured, answered + dropped, "{log}");
     // Before its first head came, the box sent frames that nothing was there to answer.
@@ -125,6 +137,7 @@ fn kill(world: &World, machine: &mut Machine) {
     start(machine);
     machine.answer("answer before the kill", of(&world.releases[1]));
     machine.ok("kill -9 $(cat /run/agent.pid)");
+    wait(machine);
     start(machine);
     machine.catch_up();
     let line = machine.answer("answer after the kill", Line::is_answer);
@@ -157,8 +170,7 @@ fn idle_memory(machine: &mut Machine, name: &str) {
     start_with(machine, "FTH_FPS=0.001");
     machine.answer("the one answer", Line::is_answer);
     let status = machine.ok("cat /proc/$(cat /run/agent.pid)/status");
-    machine.ok("kill $(cat /run/agent.pid)");
-    machine.until("cat /run/agent.log", "captured=");
+    stop(machine);
     let mb = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         let kib: Option<f64> = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
