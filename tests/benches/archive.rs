@@ -33,6 +33,9 @@ const PICTURES: usize = 1500;
 const BATCH: usize = 32;
 /// More frames a second than the encoder answers: it is never idle.
 const FPS: &str = "200";
+/// Frames of its camera: enough for as long as it takes.
+const AGAIN: usize = 20_000;
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 /// How long serving is watched with nothing beside it.
 const ALONE: Duration = Duration::from_secs(5);
 /// Searches; the slowest of a hundred counts.
@@ -153,11 +156,14 @@ impl Serving {
         let dir = tempfile::tempdir()?;
         let prepared =
             prepare(dir.path(), &Setup { model: demo_model(), training_frames: 40, live_frames: 20 })?;
-        let once = fs::read_to_string(&prepared.live)?;
-        let again = prepared.live.with_file_name("again.jsonl");
-        fs::write(&again, once.repeat(5000))?;
+        let frames = prepared.live.with_file_name("again");
+        fs::create_dir(&frames)?;
+        for (number, frame) in prepared.truth.iter().cycle().take(AGAIN).enumerate() {
+            let file = prepared.live.with_file_name(&frame.file);
+            fs::hard_link(file, frames.join(format!("{number:06}.jpg")))?;
+        }
         let server = prepared.serve(dir.path(), "127.0.0.1:0")?;
-        let source = format!("list:{}", again.display());
+        let source = frames.display().to_string();
         let mut agent = prepared.agent(dir.path(), &server.address, &["--source", &source, "--fps", FPS])?;
         let lines = BufReader::new(agent.stdout().context("the output is piped")?).lines();
         let answered = Arc::new(AtomicU64::new(0));
@@ -170,7 +176,9 @@ impl Serving {
                 }
             }
         });
+        let begun = Instant::now();
         while answered.load(Ordering::Relaxed) == 0 {
+            anyhow::ensure!(begun.elapsed() < ANSWERS_WITHIN, "no answer came:\n{}", agent.log());
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(Self { server, agent, answered, _dir: dir })
