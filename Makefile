@@ -7,7 +7,7 @@ BUILD := cargo build --release --locked -p dc-encoder -p edge-agent -p tests --b
 BENCH := cargo bench --locked -p dc-encoder -p edge-agent -p tests --bench
 quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
-.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages check-reproducible test-boxes bench-archive bench-suggest check-archive test-label-studio check-label-page check-s3
+.PHONY: help packages-needed demo demo-model eval test lint size soak parity bench-encoder bench-train bench-shapes bench-heads bench-swap bench-network bench-load bench-grpc soak-load bench-patches check-metrics check-tensorboard cuda-kernels fuzz agent packages check-reproducible test-boxes bench-archive bench-suggest check-archive test-label-studio check-label-page check-s3 bench-first-head
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,6 +115,10 @@ check-metrics: packages-needed ## both programs' metrics, through Prometheus' li
 bench-archive: packages-needed ## finding in a million frames, suggesting among 100,000, frames stored a second beside serving; DIR= on which disk
 	$(BUILD)
 	@DIR=$(call quote,$(or $(DIR),$(CARGO_TARGET_DIR))) $(BENCH) archive
+
+bench-first-head: packages-needed ## docs/camera-to-head.md typed in on a stream of its own: commands and minutes to a head
+	$(BUILD)
+	@python3 tests/peers/first_head.py $(BIN)
 
 SUGGESTED = $(CARGO_TARGET_DIR)/bench-suggest
 bench-suggest: packages-needed ## 30 suggested labels beside 30 random ones on DATA=DIR; MODEL=DIR, KIND=auto

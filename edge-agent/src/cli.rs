@@ -49,10 +49,13 @@ enum Command {
     #[command(after_help = EXAMPLES)]
     Run(Options),
     /// Get this box its certificate with a one-time token from `dc-encoder enroll create`
+    #[command(after_help = "Examples:\n  edge-agent enroll\n  edge-agent enroll --token-file token")]
     Enroll(enroll::Args),
     /// List this box's cameras with their formats, sizes and rates, and what to write into the configuration
+    #[command(after_help = "Example:\n  edge-agent cameras")]
     Cameras,
     /// Say what is in place, what is not, and what to do about it
+    #[command(after_help = "Example:\n  edge-agent check --config agent.toml")]
     Check(Options),
     /// Measure where frames' time goes: percentiles by stage, and the waterfall of a typical frame
     #[command(after_help = latency::EXAMPLES)]
@@ -60,6 +63,7 @@ enum Command {
     /// See and change the heads of the agent that runs on this box, with or without a server
     Heads(HeadsArgs),
     /// Print a config file with every key explained
+    #[command(after_help = "Example:\n  edge-agent example-config > agent.toml")]
     ExampleConfig,
 }
 
@@ -80,23 +84,28 @@ struct HeadsArgs {
 #[derive(Debug, Subcommand)]
 enum HeadsAction {
     /// What answers, what is wanted, and what did not work
+    #[command(after_help = "Example:\n  edge-agent heads list --heads-dir heads")]
     List,
     /// Run a head file from now on; its signature is FILE.sig
+    #[command(after_help = "Example:\n  edge-agent heads install people-count.safetensors --heads-dir heads")]
     Install {
         /// The head file
         file: PathBuf,
     },
     /// Run the release before; the present one is not taken again until another is published
+    #[command(after_help = "Example:\n  edge-agent heads rollback people-count --heads-dir heads")]
     Rollback {
         /// Name of the head
         head: String,
     },
     /// Keep the present release, whatever is published
+    #[command(after_help = "Example:\n  edge-agent heads pin people-count --heads-dir heads")]
     Pin {
         /// Name of the head
         head: String,
     },
     /// Follow the channel again
+    #[command(after_help = "Example:\n  edge-agent heads unpin people-count --heads-dir heads")]
     Unpin {
         /// Name of the head
         head: String,

@@ -15,14 +15,19 @@ use crate::pki::Authority;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make the folder that a server enrols boxes with; where ca.key is
+    #[command(after_help = "Example:\n  dc-encoder enroll init --server encoder.example.net")]
     Init(InitArgs),
     /// Make a one-time token that lets one camera box in
+    #[command(after_help = "Example:\n  dc-encoder enroll create --camera plaza-1")]
     Create(CreateArgs),
     /// Show tokens and what became of them
+    #[command(after_help = "Example:\n  dc-encoder enroll list")]
     List(DirArgs),
     /// Void a camera's open tokens, and renew its certificate no more
+    #[command(after_help = "Example:\n  dc-encoder enroll revoke --camera plaza-1")]
     Revoke(RevokeArgs),
     /// Show who tried to enrol, and how it went
+    #[command(after_help = "Example:\n  dc-encoder enroll audit")]
     Audit(AuditArgs),
 }
 

@@ -21,31 +21,53 @@ pub enum Command {
     /// Frames are taken to be in time order as they were embedded: by name for a folder, as written for a list.
     /// Strength and steps are chosen by cross-validation over stretches of time, because neighbouring frames are
     /// nearly the same frame.
+    #[command(
+        after_help = "Example:\n  dc-encoder head train --task count --embeddings embeddings.safetensors --labels labels.jsonl --out people-count.safetensors"
+    )]
     Train(TrainArgs),
     /// Score heads trained on few labels on later frames, beside simple peers
     ///
     /// The folder holds labels.csv or labels.jsonl, the frames they name, and split.toml: which rows labels are drawn
     /// from, and which are tested on.
+    #[command(
+        after_help = "Example:\n  dc-encoder head eval --data plaza --embeddings embeddings.safetensors --kinds linear,mlp"
+    )]
     Eval(eval::Args),
     /// Compare two heads on the same labelled frames
+    #[command(
+        after_help = "Example:\n  dc-encoder head compare a.safetensors b.safetensors --embeddings embeddings.safetensors --labels labels.jsonl --rows 320..600"
+    )]
     Compare(compare::Args),
     /// Sweep the size of heads: how small can one be?
+    #[command(
+        after_help = "Example:\n  dc-encoder head ablate --data plaza --embeddings embeddings.safetensors"
+    )]
     Ablate(ablate::Args),
     /// Sign a head file: FILE.sig beside it is what agents accept it by
+    #[command(after_help = "Example:\n  dc-encoder head sign people-count.safetensors")]
     Sign(sign::SignArgs),
     /// Check a head file against its signature, the key ring and its self-test
+    #[command(after_help = "Example:\n  dc-encoder head verify people-count.safetensors")]
     Verify(sign::VerifyArgs),
     /// Publish a signed head to a channel: connected cameras fetch it, check it and swap to it
+    #[command(
+        after_help = "Examples:\n  dc-encoder head publish people-count.safetensors --channel people-count@stable\n  dc-encoder head publish people-count.safetensors --channel people-count@stable --cameras 'plaza-*' --canary 10%"
+    )]
     Publish(release::PublishArgs),
     /// Go back to an earlier release of a channel, by a new signed assignment
+    #[command(after_help = "Example:\n  dc-encoder head rollback --channel people-count@stable")]
     Rollback(release::RollbackArgs),
     /// Steer a canary: hold, resume, abort, promote
+    #[command(after_help = "Example:\n  dc-encoder head rollout hold --channel people-count@stable")]
     Rollout(release::RolloutArgs),
     /// Where channels stand, and how each camera does with its heads
+    #[command(after_help = "Example:\n  dc-encoder head status --channel people-count@stable --watch")]
     Status(status::StatusArgs),
     /// Who changed what in a server's registry, and when
+    #[command(after_help = "Example:\n  dc-encoder head audit --last 20")]
     Audit(status::AuditArgs),
     /// Print what a head file says about itself, and run its self-test
+    #[command(after_help = "Example:\n  dc-encoder head inspect people-count.safetensors")]
     Inspect {
         /// The head file
         file: PathBuf,

@@ -12,12 +12,16 @@ use crate::keys::KeyFolder;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a root key, keys that sign heads and assignments, and the first key ring, in a new folder
+    #[command(after_help = "Example:\n  dc-encoder keys init")]
     Init(DirArgs),
     /// Make a new signing key, and the next key ring with it; the old key stays valid until it is revoked
+    #[command(after_help = "Example:\n  dc-encoder keys rotate --role heads")]
     Rotate(RotateArgs),
     /// Revoke a signing key in the next key ring: nothing it signed is accepted any more
+    #[command(after_help = "Example:\n  dc-encoder keys revoke heads-1")]
     Revoke(RevokeArgs),
     /// Print the root and the keys of the ring
+    #[command(after_help = "Example:\n  dc-encoder keys show")]
     Show(DirArgs),
 }
 

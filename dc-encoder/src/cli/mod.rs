@@ -47,14 +47,25 @@ enum Command {
     #[command(subcommand)]
     Keys(keys::Command),
     /// Serve embeddings over QUIC
+    #[command(after_help = "Example:\n  dc-encoder serve --model model --pki pki --listen 0.0.0.0:4433")]
     Serve(serve::Args),
     /// Say whether this machine is fit to serve with these options, and which command makes it so
+    #[command(after_help = "Example:\n  dc-encoder doctor --model model --pki pki")]
     Doctor(serve::Args),
     /// Show where a running server's operations, bytes and joules went, per camera and head
+    #[command(
+        after_help = "Example:\n  dc-encoder ledger --server encoder.example.net:4433 --cert pki/operators/ann"
+    )]
     Ledger(ledger::Args),
     /// Train an encoder on frames without labels
+    #[command(
+        after_help = "Example:\n  dc-encoder pretrain --frames frames/ --preset demo --for 30m --out model"
+    )]
     Pretrain(pretrain::Args),
     /// Draw what an encoder makes of a frame
+    #[command(
+        after_help = "Example:\n  dc-encoder reconstruct --model model --frame frames/0001.jpg --out picture.png"
+    )]
     Reconstruct(pretrain::ReconstructArgs),
     /// Collect frames of a stream or file into the archive
     Collect(collect::Args),
@@ -65,11 +76,15 @@ enum Command {
     #[command(subcommand)]
     Label(label::Command),
     /// Embed a folder or list of frames into one file
+    #[command(
+        after_help = "Example:\n  dc-encoder embed --model model --frames labels.jsonl --tokens --out embeddings.safetensors"
+    )]
     Embed(embed::Args),
     /// Train, score, compare, sign, publish and inspect heads
     #[command(subcommand)]
     Head(head::Command),
     /// Measure what few labels are worth on a folder of frames, from embedding to verdict
+    #[command(after_help = "Example:\n  dc-encoder evaluate --data plaza --out results --budget 30m")]
     Evaluate(evaluate::Args),
 }
 

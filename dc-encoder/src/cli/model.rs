@@ -24,16 +24,22 @@ use crate::model::{init, tensors};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a model with random weights from a preset and a seed
+    #[command(after_help = "Example:\n  dc-encoder model init --preset seed-80m --seed 1 --out model")]
     Init(Init),
     /// Print what a model is and what a frame costs
+    #[command(after_help = "Example:\n  dc-encoder model inspect model")]
     Inspect(Inspect),
     /// Convert a transformers ViT-MAE checkpoint
+    #[command(after_help = "Example:\n  dc-encoder model import vit-mae-base --out model")]
     Import(Import),
     /// Give an encoder latent tokens with addresses, from frames without labels
     ///
     /// Fits the last linear layer in closed form so that each latent token says the log-colour of the cells of its
     /// patch: the numbers that heads need to compare neighbours and to see what departs from a background. The
     /// embedding becomes the means and the texture of 8x16 regions, 512 numbers.
+    #[command(
+        after_help = "Example:\n  dc-encoder model calibrate --model model --frames frames/ --out calibrated"
+    )]
     Calibrate(Calibrate),
 }
 

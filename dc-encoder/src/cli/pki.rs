@@ -12,12 +12,18 @@ use crate::pki::{Authority, Issued, Listed, Request, Selector, Subject};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a certificate authority in a new folder
+    #[command(after_help = "Example:\n  dc-encoder pki init --dir pki")]
     Init(InitArgs),
     /// Make key and certificate for a camera box, an encoder server or an operator
+    #[command(
+        after_help = "Examples:\n  dc-encoder pki issue --dir pki --server encoder.example.net,192.0.2.10\n  dc-encoder pki issue --dir pki --camera plaza-1\n  dc-encoder pki issue --dir pki --operator ann"
+    )]
     Issue(IssueArgs),
     /// Revoke certificates: live connections end within a second of crl.pem reaching the server
+    #[command(after_help = "Example:\n  dc-encoder pki revoke --dir pki --camera plaza-1")]
     Revoke(RevokeArgs),
     /// List every certificate ever issued, and whether it is valid
+    #[command(after_help = "Example:\n  dc-encoder pki list --dir pki")]
     List(DirArgs),
 }
 

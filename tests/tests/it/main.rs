@@ -8,6 +8,7 @@ mod demo;
 mod enroll;
 mod evaluate;
 mod faults;
+mod help;
 mod ledger;
 mod live;
 mod load;
