@@ -30,7 +30,7 @@ fn for_each_leaf(command: &Command, path: &str, look: &mut impl FnMut(&str, &Com
     }
 }
 
-/// The command lines of a help's end as words, without what stands before the program's name or after `>`.
+/// The command lines of a help's end as words, without what stands before the program's name or after `>` and `#`.
 fn examples(help: &str, program: &str) -> Vec<Vec<String>> {
     let words = |line: &str| {
         let words =
