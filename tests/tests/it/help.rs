@@ -33,9 +33,9 @@ fn for_each_leaf(command: &Command, path: &str, look: &mut impl FnMut(&str, &Com
 /// The command lines of a help's end as words, without what stands before the program's name or after `>` and `#`.
 fn examples(help: &str, program: &str) -> Vec<Vec<String>> {
     let words = |line: &str| {
-        let words =
-            line.split_whitespace().skip_while(|word| *word != program).take_while(|word| *word != ">");
-        words.map(|word| word.trim_matches('\'').to_owned()).collect::<Vec<_>>()
+        let words = line.split_whitespace().skip_while(|word| *word != program);
+        let own = words.take_while(|word| ![">", "#"].contains(word));
+        own.map(|word| word.trim_matches('\'').to_owned()).collect::<Vec<_>>()
     };
     let lines = help.replace("\\\n", " ");
     let indented = lines.lines().filter(|line| line.starts_with("  "));
