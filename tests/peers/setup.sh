@@ -7,10 +7,14 @@ set -eu
 modules=$(echo numpy "$@" | sed 's/grpcio/grpc/; s/pillow/PIL/; s/label-studio/label_studio/; s/\[[a-z0-9]*\]//g' | tr ' ' ',')
 if [ -n "${PYTHON:-}" ]; then
     "$PYTHON" -c "import $modules" >&2 || { echo "$PYTHON lacks one of $modules: pip install numpy $*" >&2; exit 1; }
-    echo "$PYTHON"
+    # Benches run in their own folder: a path is given as a whole one.
+    case $PYTHON in
+    [!/]*/*) echo "$PWD/$PYTHON" ;;
+    *) echo "$PYTHON" ;;
+    esac
     exit
 fi
-venv=$(dirname "$0")/../../${VENV:-.venv}
+venv=$(cd "$(dirname "$0")/../.." && pwd)/${VENV:-.venv}
 if ! "$venv/bin/python" -c "import $modules" 2>/dev/null; then
     echo "+ python3 -m venv ${VENV:-.venv}; pip install numpy $*" >&2
     python3 -m venv "$venv" >&2
