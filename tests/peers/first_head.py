@@ -56,14 +56,25 @@ class Truth:
 def label(home, command, shell, truth):
     """Answers what the page asks a person, until its server ends by itself."""
     server = subprocess.Popen(["sh", "-c", f"exec {command}"], text=True, stdout=subprocess.PIPE, **shell)
-    said = ""
-    for line in server.stdout:
-        said += line
-        if match := re.search(r"(http://\S+)/\?token=(\S+)", line):
-            break
-    else:
-        raise SystemExit(f"{command}: {said}")
-    url, token = match.groups()
+    try:
+        said = ""
+        for line in server.stdout:
+            said += line
+            if match := re.search(r"(http://\S+)/\?token=(\S+)", line):
+                break
+        else:
+            raise SystemExit(f"{command}: {said}")
+        count = give_counts(home, *match.groups(), truth)
+        said += server.communicate(timeout=STREAM_WITHIN_SECONDS)[0]
+        assert server.returncode == 0, said
+        print(f"  {count} counts were given")
+    finally:
+        server.kill()  # it has ended, but for a check that failed
+        server.wait()
+
+
+def give_counts(home, url, token, truth):
+    """Labels every frame of the page's batch with its true count; how many."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     batch = json.loads(opener.open(f"{url}/api/batch?token={token}").read())
     for frame in batch["frames"]:
@@ -71,9 +82,7 @@ def label(home, command, shell, truth):
         body = json.dumps({"id": frame["id"], "path": frame["path"], "value": value}).encode()
         headers = {"Content-Type": "application/json", "X-Token": token}
         opener.open(urllib.request.Request(f"{url}/api/label", body, headers)).read()
-    said += server.communicate(timeout=STREAM_WITHIN_SECONDS)[0]
-    assert server.returncode == 0, said
-    print(f"  {len(batch['frames'])} counts were given")
+    return len(batch["frames"])
 
 
 def listens(port):

@@ -102,9 +102,14 @@ class Browser:
         self.driver.wait()
 
 
+SERVERS = []
+
+
 def page(home, batch, *more):
     command = [ENCODER, "label", "serve", "--batch", batch, "--who", "ann", "--until-done", *more]
-    return started(command, r"label in the browser: (\S+)", cwd=home)
+    server, url = started(command, r"label in the browser: (\S+)", cwd=home)
+    SERVERS.append(server)
+    return server, url
 
 
 def ended(server):
@@ -216,6 +221,9 @@ def main():
             strangers(home, browser)
         finally:
             browser.close()
+            for server in SERVERS:
+                server.kill()  # those that a failed check left
+                server.wait()
     print("the label page in a browser: all as expected")
 
 
