@@ -15,10 +15,12 @@ import time
 import urllib.request
 from pathlib import Path
 
+from children import end, ended, free_port, start, started
+
 BIN = Path(sys.argv[1]).resolve()
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS, MINUTES = 6, 10
-STREAM_WITHIN_SECONDS = 60
+WITHIN_SECONDS = 60
 # Pictures are told apart at this size: people are a few pixels wide.
 SIZE = (240, 144)
 
@@ -55,22 +57,10 @@ class Truth:
 
 def label(home, command, shell, truth):
     """Answers what the page asks a person, until its server ends by itself."""
-    server = subprocess.Popen(["sh", "-c", f"exec {command}"], text=True, stdout=subprocess.PIPE, **shell)
-    try:
-        said = ""
-        for line in server.stdout:
-            said += line
-            if match := re.search(r"(http://\S+)/\?token=(\S+)", line):
-                break
-        else:
-            raise SystemExit(f"{command}: {said}")
-        count = give_counts(home, *match.groups(), truth)
-        said += server.communicate(timeout=STREAM_WITHIN_SECONDS)[0]
-        assert server.returncode == 0, said
-        print(f"  {count} counts were given")
-    finally:
-        server.kill()  # it has ended, but for a check that failed
-        server.wait()
+    server, address = started(["sh", "-c", f"exec {command}"], r"label in the browser: (\S+)", **shell)
+    count = give_counts(home, *address.split("/?token="), truth)
+    ended(server, WITHIN_SECONDS)
+    print(f"  {count} counts were given")
 
 
 def give_counts(home, url, token, truth):
@@ -90,26 +80,20 @@ def listens(port):
         return it.connect_ex(("127.0.0.1", port)) == 0
 
 
-def free_port():
-    with socket.socket() as it:
-        it.bind(("127.0.0.1", 0))
-        return it.getsockname()[1]
-
-
 def play(home, lines, shell, port):
     """The page's stream; its two programs that do not end."""
     running = []
     for line in lines:
         print("$", line)
-        if line.startswith(("plaza ", "target/release/plaza ")):
+        if line.startswith("target/release/plaza "):
             subprocess.run(["sh", "-c", line], check=True, stdout=subprocess.DEVNULL, **shell)
             continue
         folder, _, rest = line.rpartition(" && ")
         if folder:
             subprocess.run(["sh", "-c", folder], check=True, **shell)
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        running.append(subprocess.Popen(["sh", "-c", f"exec {rest}"], **quiet, **shell))
-    end = time.monotonic() + STREAM_WITHIN_SECONDS
+        running.append(start(["sh", "-c", f"exec {rest}"], **quiet, **shell))
+    end = time.monotonic() + WITHIN_SECONDS
     while not (home / "live/live.m3u8").exists() or not listens(port):
         assert time.monotonic() < end and all(it.poll() is None for it in running), "the page's stream did not start"
         time.sleep(0.05)
@@ -147,8 +131,7 @@ def main():
             count, minutes = way(home, moved[0], shell, Truth(home / "footage"))
         finally:
             for it in running:
-                it.terminate()
-                it.wait()
+                end(it)  # before their folder goes
         subprocess.run(["dc-encoder", "head", "inspect", "people-count.safetensors"], check=True, **shell)
     for what, unit, limit, value in (("commands", "", COMMANDS, count), ("time", "min", MINUTES, minutes)):
         print(

@@ -7,7 +7,6 @@ CHROMEDRIVER: the program, else one of the PATH. Everything listens on loopback 
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,21 +14,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from archived import ENCODER, encoder, fill, found
+from archived import ENCODER, fill, found
+from children import ended, started
 
 WITHIN_SECONDS = 60
 ENTER, LEFT, RIGHT, BACKSPACE, ESCAPE = "\ue007", "\ue012", "\ue014", "\ue003", "\ue00c"
-
-
-def started(command, wanted, **options):
-    """Starts a program, and waits for a line of it."""
-    program = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, **options)
-    said = ""
-    for line in program.stdout:
-        said += line
-        if match := re.search(wanted, line):
-            return program, match.group(1)
-    raise SystemExit(f"{command[0]} ended: {said}")
 
 
 class Browser:
@@ -102,21 +91,9 @@ class Browser:
         self.driver.wait()
 
 
-SERVERS = []
-
-
 def page(home, batch, *more):
     command = [ENCODER, "label", "serve", "--batch", batch, "--who", "ann", "--until-done", *more]
-    server, url = started(command, r"label in the browser: (\S+)", cwd=home)
-    SERVERS.append(server)
-    return server, url
-
-
-def ended(server):
-    """With the last label, by itself, in peace."""
-    said = server.communicate(timeout=WITHIN_SECONDS)[0]
-    assert server.returncode == 0, said
-    return said
+    return started(command, r"label in the browser: (\S+)", cwd=home)
 
 
 def labels(home, task):
@@ -165,7 +142,7 @@ def counts(home, browser):
     browser.draw(0.1, 0.1, 0.4, 0.4)
     browser.shows("answer", "1")
     browser.keys("4", ENTER)
-    assert "monday: 4 of 4 labelled" in ended(server)
+    assert "monday: 4 of 4 labelled" in ended(server, WITHIN_SECONDS)
 
     answers = labels(home, "count")
     assert [answers[it]["value"] for it in ids] == [5, 2, 0, 4], answers
@@ -187,7 +164,7 @@ def classes(home, browser):
         browser.keys(ENTER)
         if n < 3:
             browser.shows("where", f"weather: {n + 2} of 4, {n + 1} labelled")
-    assert "weather: 4 of 4 labelled" in ended(server)
+    assert "weather: 4 of 4 labelled" in ended(server, WITHIN_SECONDS)
     answers = labels(home, "class")
     assert [answers[it] for it in ids] == ["clear", "fog", "fog", "clear"], answers
 
@@ -201,7 +178,7 @@ def strangers(home, browser):
     browser.open(url)
     browser.shows("where", "later: 1 of 4, 0 labelled")
     server.terminate()
-    ended(server)
+    ended(server, WITHIN_SECONDS)
     browser.keys("3", ENTER)
     browser.until("document.getElementById('error').textContent !== ''", True)
     browser.shows("where", "later: 1 of 4, 0 labelled")
@@ -221,9 +198,6 @@ def main():
             strangers(home, browser)
         finally:
             browser.close()
-            for server in SERVERS:
-                server.kill()  # those that a failed check left
-                server.wait()
     print("the label page in a browser: all as expected")
 
 

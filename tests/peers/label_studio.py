@@ -9,7 +9,6 @@ import json
 import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import urllib.request
 from pathlib import Path
 
 from archived import encoder, fill, found
+from children import free_port
 
 START_SECONDS = 300
 STUDIO = str(Path(sys.executable).parent / "label-studio")
@@ -83,9 +83,7 @@ def box(x, y, width, height, size=(64, 48)):
 
 
 def serve(home):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "LABEL_STUDIO_USERNAME": "ann@example.com",
